@@ -1,5 +1,5 @@
 //! The parsers of foreign text on the kept corpus of `tests/fuzz`, and on a bounded number of its
-//! mutations: what `make fuzz` has found once stays mended.
+//! mutations: what `make fuzz` has found once stays fixed.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

@@ -332,7 +332,7 @@ async fn of_two_rollouts_that_adopt_one_deployment_the_second_does_nothing() {
 }
 
 #[tokio::test]
-async fn a_deployment_that_is_missing_or_unfit_is_named_and_picked_up_when_it_is_mended() {
+async fn a_deployment_that_is_missing_or_unfit_is_named_and_picked_up_when_it_is_fixed() {
     let scene = Scene::new("adopts-later").await;
     let app = App::new("shop");
     scene.service("shop", "shop").await;

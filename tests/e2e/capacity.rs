@@ -326,7 +326,7 @@ async fn a_first_revision_that_crashes_is_named_and_another_takes_its_place() {
     assert_eq!(rollout.status.unwrap().change.unwrap().outcome, None);
     scene.apply(&app).await;
     scene
-        .until(&app, "the mended one serves", |rollout| {
+        .until(&app, "the fixed one serves", |rollout| {
             phase(rollout) == Phase::Stable && available(rollout) == 4
         })
         .await;

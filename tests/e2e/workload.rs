@@ -51,7 +51,7 @@ async fn scaling_in_mid_rollout_takes_effect_and_is_no_change() {
 }
 
 #[tokio::test]
-async fn replica_sets_that_somebody_scales_or_deletes_are_mended_and_no_step_is_lost() {
+async fn replica_sets_that_somebody_scales_or_deletes_are_restored_and_no_step_is_lost() {
     let scene = Scene::new("meddled").await;
     let app = scene.serving(App::new("shop")).await;
     let slow = json!({

@@ -40,7 +40,7 @@ async fn law_5_false_watch_events_change_nothing() {
 
 /// Reads go to another API server than the watches, whose cache is seconds behind.
 #[tokio::test]
-async fn what_is_at_hand_may_be_old() {
+async fn cached_reads_may_be_stale() {
     let lag = Duration::from_secs(3);
     let runs = Story::ALL.into_iter().map(|story| {
         let faults = Faults::of(move |request| when(request.cached, Fault::Stale(lag)));

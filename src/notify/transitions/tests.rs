@@ -130,7 +130,7 @@ fn notified(world: &World) -> Vec<Message> {
 }
 
 #[test]
-fn who_waits_for_people_is_told_who_is_missing_and_how_to_approve() {
+fn the_message_of_a_wait_for_people_names_who_is_missing_and_how_to_approve() {
     let status = under_way(Phase::AwaitingSignOff, Reason::AwaitingSignOff);
     let runs = [run(None, Vec::new())];
     let [message] = &notified(&world(&[rollout(status)], &runs))[..] else {
@@ -169,7 +169,7 @@ fn scarce_evidence_is_accepted_at_its_own_gate() {
 }
 
 #[test]
-fn nothing_is_told_before_the_record_of_a_change_is_known() {
+fn nothing_is_sent_before_the_record_of_a_change_is_known() {
     let status = under_way(Phase::AwaitingSignOff, Reason::AwaitingSignOff);
     assert_eq!(notified(&world(&[rollout(status)], &[])), []);
 }
@@ -190,7 +190,7 @@ fn a_change_is_held_for_long_after_its_last_progress_unless_on_purpose() {
 }
 
 #[test]
-fn an_outcome_is_told_with_its_numbers_and_each_use_of_break_glass() {
+fn an_outcome_is_sent_with_its_numbers_and_each_use_of_break_glass() {
     let lines = vec![
         line("12:10:00", "BreakGlass", "by dave: the site is down"),
         line("12:20:00", "BreakGlass", "by erin: still"),
@@ -201,7 +201,7 @@ fn an_outcome_is_told_with_its_numbers_and_each_use_of_break_glass() {
         ),
         line("12:41:00", "RolledBack", "the pods are gone"),
     ];
-    let told_of = |outcome| {
+    let messages_of = |outcome| {
         let notified = notified(&world(&[], &[run(outcome, lines.clone())]));
         let notified = notified.into_iter().map(|it| (it.id, it.text));
         notified.collect::<Vec<_>>()
@@ -211,15 +211,15 @@ fn an_outcome_is_told_with_its_numbers_and_each_use_of_break_glass() {
         pair("BreakGlass/1", "BreakGlass: by dave: the site is down"),
         pair("BreakGlass/2", "BreakGlass: by erin: still"),
     ];
-    assert_eq!(told_of(None), glass);
+    assert_eq!(messages_of(None), glass);
     let numbers = "AnalysisFailed: errors: 5.2% of 1200 requests";
     let all = [&glass[..], &[pair("RolledBack", numbers)]].concat();
-    assert_eq!(told_of(Some(Outcome::RolledBack)), all);
-    assert_eq!(told_of(Some(Outcome::Superseded)), glass);
+    assert_eq!(messages_of(Some(Outcome::RolledBack)), all);
+    assert_eq!(messages_of(Some(Outcome::Superseded)), glass);
 }
 
 #[test]
-fn what_happened_before_the_first_start_is_not_told() {
+fn what_happened_before_the_first_start_is_not_sent() {
     let lines = vec![line("11:59:59", "Promoted", "all gates have passed")];
     let before = run(Some(Outcome::Promoted), lines);
     assert_eq!(notified(&world(&[], &[before])), []);
@@ -256,7 +256,7 @@ fn the_messages_of_a_deleted_rollout_are_not_for_the_default_channels() {
 }
 
 #[test]
-fn sign_offs_that_do_not_count_are_told_once_for_each_time() {
+fn sign_offs_that_do_not_count_are_reported_once_for_each_time() {
     let mut status = under_way(Phase::Progressing, Reason::Baking);
     let unproven = json!({
         "type": "SignOffsProven", "status": "False", "reason": "Unproven", "lastTransitionTime": "2026-12-24T12:50:00Z",
@@ -288,7 +288,7 @@ fn freeze(active: &str, clock: &str) -> Arc<WatchedFreeze> {
 }
 
 #[test]
-fn a_freeze_is_told_when_it_begins_and_its_end_to_those_who_know_of_it() {
+fn a_freeze_is_sent_when_it_begins_and_its_end_to_those_who_know_of_it() {
     let frozen = |freezes: &[Arc<WatchedFreeze>]| World {
         freezes: freezes.to_vec(),
         ..world(&[], &[])

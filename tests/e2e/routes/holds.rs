@@ -3,7 +3,7 @@
 use super::*;
 
 #[tokio::test]
-async fn a_missing_or_wrong_route_holds_with_the_reason_until_it_is_mended() {
+async fn a_missing_or_wrong_route_holds_with_the_reason_until_it_is_fixed() {
     let scene = Scene::new("routed-missing").await;
     let gateway = scene.cluster.gateway().await.unwrap();
     services(&scene).await;
