@@ -292,7 +292,7 @@ async fn lead(
     tokio::select! {
         () = controller::run(context, triggers, stop.clone()) => Ok(()),
         () = retention::keep(&actor, &caches.claims) => Ok(()),
-        () = statuses::keep(&actor, &caches, governing) => Ok(()),
+        () = Box::pin(statuses::keep(&actor, &caches, governing)) => Ok(()),
         _ = lease.keep() => Err(Error::LeaseLost),
     }
 }

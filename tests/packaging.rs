@@ -144,7 +144,7 @@ fn the_dockerfile_builds_with_the_compiler_and_the_tools_that_the_repository_nam
 fn each_image_holds_what_its_build_makes_and_runs_it() {
     let [build, plugin, operator] = stages();
     let commands = instructions(&build, "RUN ").join("\n");
-    for (image, program, built) in [
+    for (image, program, target) in [
         (&operator, "countersign", "--bin countersign "),
         (
             &plugin,
@@ -152,8 +152,8 @@ fn each_image_holds_what_its_build_makes_and_runs_it() {
             "--package countersign-kubectl --bins ",
         ),
     ] {
-        let built = format!("build --release --locked {built}");
-        assert!(commands.contains(&built), "{commands}");
+        let command = format!("build --release --locked {target}");
+        assert!(commands.contains(&command), "{commands}");
         for copied in instructions(image, "COPY --from=build") {
             let from = copied.split(' ').nth_back(1).unwrap();
             let made = match from.strip_prefix("/src/") {
