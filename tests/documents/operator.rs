@@ -199,7 +199,7 @@ fn the_times_and_limits_of_the_text_are_the_source_s() {
     let availability = [
         format!("lasts {lasts} and is renewed every {renewed}"),
         format!("refuses its own writes from {trusted} after its last renewal"),
-        format!("saw the lease unchanged for {lasts} by its own clock"),
+        format!("seen the lease unchanged for {lasts} by its own clock"),
     ];
     let operation = [
         format!("At most {} queries are under way", spelt(queue, "AT_ONCE")),

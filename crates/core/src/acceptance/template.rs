@@ -138,12 +138,12 @@ mod tests {
             (
                 r#"x{route="{{args.route}}"}"#,
                 json!([]),
-                "check errors: `{{args.route}}` is no argument of the template: declare it in spec.args",
+                "check errors: `{{args.route}}` is not an argument of the template: declare it in spec.args",
             ),
             (
                 r#"x{revision="{{revison}}"}"#,
                 json!([]),
-                "`{{revison}}` is no placeholder",
+                "`{{revison}}` is not a placeholder",
             ),
             (
                 r#"x{route="all"}"#,
@@ -158,7 +158,7 @@ mod tests {
             (
                 r#"x{revision="{{revision}}"}"#,
                 number,
-                "the value `many` of its argument `scale` is no Number",
+                "the value `many` of its argument `scale` is not a Number",
             ),
         ] {
             let facts = status_of(&with(query, &args)).conditions;
