@@ -8,11 +8,11 @@ use countersign_core::Observation;
 use countersign_core::decision::{TestersRoute, TrafficAction};
 use countersign_core::replicas::present;
 use k8s_openapi::api::core::v1::Service;
-use kube::api::{DynamicObject, Patch};
+use kube::api::DynamicObject;
 use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
 
-use super::{Actor, apply, as_observed, create, ignoring_absence, patch_places};
+use super::{Actor, as_observed, create, ignoring_absence, patch_places};
 use crate::act::error::{Error, Target};
 use crate::api_resource::resource;
 use crate::owned::owner;
@@ -60,12 +60,13 @@ impl Actor {
             TrafficAction::ApplyTesters(testers) => {
                 let TestersRoute { name, exists, .. } = testers;
                 let routes = api(&testers.api_version, testers.kind.as_str());
-                let body = testers_route(rollout, testers);
+                let uid = testers_field(observation, testers.kind, name, "uid");
                 let write = async {
                     if *exists {
-                        let (parameters, patch) = (apply(), Patch::Apply(body));
-                        return routes.patch(name, &parameters, &patch).await.map(|_| ());
+                        let operations = as_decided(uid.as_deref(), &testers.spec);
+                        return patch_places(&routes, name, &operations).await;
                     }
+                    let body = testers_route(rollout, testers);
                     // A foreign route of this name is left alone, which the error reports.
                     let body = serde_json::from_value(body).map_err(kube::Error::SerdeError)?;
                     routes.create(&create(), &body).await.map(|_| ())
@@ -116,6 +117,14 @@ fn testers_route(rollout: &Rollout, testers: &TestersRoute) -> Value {
     })
 }
 
+/// Replaces the whole spec of the observed route for testers: applied fields would leave those that others added.
+fn as_decided(uid: Option<&str>, spec: &Value) -> [Value; 2] {
+    [
+        json!({ "op": "test", "path": "/metadata/uid", "value": uid }),
+        json!({ "op": "replace", "path": "/spec", "value": spec }),
+    ]
+}
+
 /// Points a Service at a revision, if it still points at the observed one.
 fn selection(observation: &Observation, service: &str, hash: &str) -> Vec<Value> {
     let place = format!("/spec/selector/{HASH_LABEL}");
@@ -160,4 +169,24 @@ fn release(observation: &Observation, service: &str) -> [Value; 2] {
         json!({ "op": "test", "path": place, "value": observed }),
         json!({ "op": "remove", "path": place }),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_route_for_testers_keeps_nothing_that_others_added() {
+        let decided = json!({ "rules": [{ "backendRefs": [{ "name": "web-canary" }] }] });
+        let mut stored = json!({ "metadata": { "uid": "1" }, "spec": decided });
+        stored["spec"]["hostnames"] = json!(["everybody.example.org"]);
+        stored["spec"]["rules"][0]["filters"] = json!([{ "type": "URLRewrite" }]);
+        let operations = as_decided(Some("1"), &decided);
+        let patch: json_patch::Patch = serde_json::from_value(json!(operations)).unwrap();
+        let mut another = stored.clone();
+        another["metadata"]["uid"] = json!("2");
+        json_patch::patch(&mut stored, &patch).unwrap();
+        assert_eq!(stored["spec"], decided);
+        json_patch::patch(&mut another, &patch).unwrap_err();
+    }
 }

@@ -1,8 +1,10 @@
 //! Whether routers and endpoints have caught up, and when old pods no longer receive requests.
 
+use countersign_api::RouteKind;
 use countersign_api::rollout::{Change, Revision, Split, Stage};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
+use serde_json::Value;
 
 use crate::observation::traffic::RouteObject;
 use crate::observation::{self, Observation};
@@ -95,12 +97,10 @@ fn unsettled_route(
     if let Some(why) = routes::unaccepted(view.observation, kind, object, share) {
         return Some(format!("{kind} {name} at {share}%: {why}"));
     }
-    if testers::wanted_testers(view, route, object, rules).is_some() {
-        let own = route.testers.as_ref();
-        let why = match own.map(|own| status::acceptance(kind, own)) {
+    if let Some(decided) = testers::wanted_testers(view, route, object, rules) {
+        let why = match route.testers.as_ref() {
             None => Some("it is not there yet".into()),
-            Some(Acceptance::Pending(why)) => Some(why),
-            Some(Acceptance::Accepted | Acceptance::Undated(_)) => None,
+            Some(own) => untested(kind, own, &decided),
         };
         if let Some(why) = why {
             return Some(format!(
@@ -111,6 +111,17 @@ fn unsettled_route(
     }
     testers::select_subsets(view, route)
         .map(|_| format!("the subsets of {kind} {name} do not select their revisions yet"))
+}
+
+/// Why a route for testers does not count yet, in a sentence.
+fn untested(kind: RouteKind, own: &RouteObject, decided: &Value) -> Option<String> {
+    if let Some(edited) = testers::edited_fields(own, decided) {
+        return Some(format!("its {edited} are not as decided yet"));
+    }
+    match status::acceptance(kind, own) {
+        Acceptance::Pending(why) => Some(why),
+        Acceptance::Accepted | Acceptance::Undated(_) => None,
+    }
 }
 
 /// Why the present step has not begun although its pods are available, in a sentence.

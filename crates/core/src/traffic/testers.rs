@@ -1,7 +1,9 @@
 //! Requests of testers, which reach the canary before other requests.
 
+use std::collections::BTreeSet;
+
 use countersign_api::rollout::Stage;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::decision::{TestersRoute, TrafficAction};
 use crate::observation::traffic::{Route, RouteObject};
@@ -22,11 +24,8 @@ pub(super) fn testers(
     );
     match wanted_testers(view, route, object, rules) {
         Some(spec) => {
-            let there = route
-                .testers
-                .as_ref()
-                .and_then(|own| own.object.get("spec"));
-            let done = there.is_some_and(|there| includes(there, &spec));
+            let own = route.testers.as_ref();
+            let done = own.is_some_and(|own| edited_fields(own, &spec).is_none());
             let route = TestersRoute {
                 kind,
                 api_version: object.api_version(),
@@ -69,22 +68,17 @@ fn is_tested(view: &View) -> bool {
         .is_some_and(|it| matches!(it.stage, Stage::Stepping | Stage::Promoting) && !it.initial)
 }
 
-/// Whether a stored value contains all requested fields; the API server adds defaults.
-fn includes(stored: &Value, expected: &Value) -> bool {
-    match (stored, expected) {
-        (Value::Object(stored), Value::Object(expected)) => {
-            expected.iter().all(|(key, expected)| {
-                stored
-                    .get(key)
-                    .is_some_and(|stored| includes(stored, expected))
-            })
-        }
-        (Value::Array(stored), Value::Array(expected)) => {
-            stored.len() == expected.len()
-                && stored.iter().zip(expected).all(|(a, b)| includes(a, b))
-        }
-        (stored, expected) => stored == expected,
-    }
+/// The fields in the spec of a route for testers that differ from what was decided; `None` if none does. An added one
+/// counts, too, since the API server adds none.
+pub(super) fn edited_fields(own: &RouteObject, decided: &Value) -> Option<String> {
+    let stored = own.object.get("spec").unwrap_or(&Value::Null);
+    let specs = [stored, decided].into_iter().filter_map(Value::as_object);
+    let fields: BTreeSet<_> = specs.flat_map(Map::keys).map(String::as_str).collect();
+    let edited = fields
+        .into_iter()
+        .filter(|field| stored.get(*field) != decided.get(*field));
+    let edited: Vec<_> = edited.collect();
+    (!edited.is_empty()).then(|| edited.join(", "))
 }
 
 /// Makes subsets follow their revisions, as named Services do.

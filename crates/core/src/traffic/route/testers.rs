@@ -6,9 +6,12 @@ use serde_json::{Map, Value, json};
 use crate::observation::traffic::RouteObject;
 use crate::traffic::route::rule::{self, Rule};
 
-/// The spec of the controller's own route for testers: the same parents and hostnames, and each rule's
-/// matches with the testers' headers, all to the canary. A more specific match takes precedence, so the
-/// owner's route is not changed. `None` if no rule can match a tester.
+/// The spec of the controller's own route for testers: that of the owner's route, and of each of its rules the
+/// matches with the testers' headers, all to the canary. A more specific match takes precedence, so the owner's
+/// route is not changed. `None` if no rule can match a tester.
+///
+/// The API server has filled in its defaults in the owner's route, and would fill in none here: what it stores of
+/// this spec is the same.
 #[must_use]
 pub fn testers(
     kind: RouteKind,
@@ -17,56 +20,54 @@ pub fn testers(
     testers: &Testers,
 ) -> Option<Value> {
     let mark = mark(kind, testers);
-    let rule = |rule: &Rule| {
-        let matches = rule.value.get("matches").and_then(Value::as_array);
-        let mut matches = matches.cloned().unwrap_or_default();
-        if matches.is_empty() {
-            matches.push(json!({}));
-        }
-        matches.retain_mut(|it| it.as_object_mut().is_some_and(|it| is_marked(it, &mark)));
-        if matches.is_empty() {
-            return None;
-        }
-        let mut backend = rule.canary.value.clone();
-        if let Some(backend) = backend.as_object_mut() {
-            backend.insert("weight".into(), json!(1));
-        }
-        let mut own = json!({ "matches": matches, "backendRefs": [backend] });
-        let mirror = rule::mirror_filter(rule).map(|(index, _)| index);
-        let filters = rule.value.get("filters").and_then(Value::as_array);
-        let filters: Vec<_> = filters
-            .into_iter()
-            .flatten()
-            .enumerate()
-            .filter(|(index, _)| Some(*index) != mirror)
-            .map(|(_, filter)| filter.clone())
-            .collect();
-        if let Some(own) = own.as_object_mut() {
-            if !filters.is_empty() {
-                own.insert("filters".into(), json!(filters));
-            }
-            for key in ["timeouts", "retry", "sessionPersistence"] {
-                if let Some(value) = rule.value.get(key) {
-                    own.insert(key.into(), value.clone());
-                }
-            }
-        }
-        Some(own)
-    };
-    let rules: Vec<_> = rules.iter().filter_map(rule).collect();
+    let rules = rules.iter().filter_map(|it| own_rule(kind, it, &mark));
+    let rules: Vec<_> = rules.collect();
     if rules.is_empty() {
         return None; // a route without rules would match every request
     }
-    let mut spec = json!({ "rules": rules });
-    for key in ["parentRefs", "hostnames"] {
-        if let (Some(value), Some(spec)) = (
-            object.object.pointer(&format!("/spec/{key}")),
-            spec.as_object_mut(),
-        ) {
-            spec.insert(key.into(), value.clone());
-        }
+    let mut spec = object.object.get("spec")?.as_object()?.clone();
+    spec.insert("rules".into(), json!(rules));
+    Some(Value::Object(spec))
+}
+
+/// A rule as it is for testers; `None` if it can match none of them.
+fn own_rule(kind: RouteKind, rule: &Rule, mark: &[Value]) -> Option<Value> {
+    let mut own = rule.value.as_object()?.clone();
+    let mut matches = match own.get("matches").and_then(Value::as_array) {
+        Some(matches) if !matches.is_empty() => matches.clone(),
+        Some(_) => vec![every_request(kind)],
+        None => vec![json!({})],
+    };
+    matches.retain_mut(|it| it.as_object_mut().is_some_and(|it| is_marked(it, mark)));
+    if matches.is_empty() {
+        return None;
     }
-    Some(spec)
+    own.insert("matches".into(), json!(matches));
+    let mut backend = rule.canary.value.clone();
+    if let Some(backend) = backend.as_object_mut() {
+        backend.insert("weight".into(), json!(1));
+    }
+    own.insert("backendRefs".into(), json!([backend]));
+    if let Some((index, _)) = rule::mirror_filter(rule)
+        && let Some(filters) = own.get_mut("filters").and_then(Value::as_array_mut)
+    {
+        filters.remove(index);
+    }
+    if own.get("filters") == Some(&json!([])) {
+        own.remove("filters");
+    }
+    Some(Value::Object(own))
+}
+
+/// A match of every request, for an empty list of matches: the API server would add the path to a match with headers.
+fn every_request(kind: RouteKind) -> Value {
+    match kind {
+        RouteKind::HTTPRoute => json!({ "path": { "type": "PathPrefix", "value": "/" } }),
+        RouteKind::GRPCRoute
+        | RouteKind::TLSRoute
+        | RouteKind::TCPRoute
+        | RouteKind::VirtualService => json!({}),
+    }
 }
 
 /// Adds the testers' headers to one match of a rule; `false` if the match demands another value of one of

@@ -438,6 +438,55 @@ fn testers_are_matched_more_exactly_than_the_rule_that_they_leave() {
     assert_eq!(backends[0]["name"], "web-canary");
 }
 
+/// What is stored is compared with this, so the API server has nothing to fill in.
+#[test]
+fn the_route_for_testers_repeats_all_that_its_owners_holds() {
+    let mark = json!({ "type": "Exact", "name": "x-tester", "value": "yes" });
+    let header = countersign_api::traffic::HeaderMatch {
+        name: "x-tester".into(),
+        value: "yes".into(),
+    };
+    let who = Testers {
+        headers: vec![header],
+        cookie: None,
+    };
+    let add =
+        json!({ "type": "RequestHeaderModifier", "requestHeaderModifier": { "remove": ["x"] } });
+    let mirror = json!({ "type": "RequestMirror", "requestMirror": { "backendRef": { "name": "web-canary", "port": 80 } } });
+    let spec = |kind: RouteKind, rule: Value| {
+        let route = object(json!({
+            "parentRefs": [{ "name": "gate" }], "useDefaultGateways": "All",
+            "rules": [{ "backendRefs": [backend("search", 1)] }, rule],
+        }));
+        let found = rules(kind, &route, &[], SIDES).unwrap();
+        testers(kind, &route, &found, &who).unwrap()
+    };
+    let rule = |matches: Value, filters: Value| {
+        json!({
+            "name": "main", "retry": { "attempts": 2 }, "matches": matches, "filters": filters,
+            "backendRefs": [backend("web", 95), backend("web-canary", 5)],
+        })
+    };
+    let path = json!({ "path": { "type": "PathPrefix", "value": "/" } });
+    let filtered = rule(json!([path]), json!([mirror, add]));
+    let expected = json!({
+        "parentRefs": [{ "name": "gate" }], "useDefaultGateways": "All",
+        "rules": [{
+            "name": "main", "retry": { "attempts": 2 }, "filters": [add],
+            "matches": [{ "path": path["path"], "headers": [mark] }],
+            "backendRefs": [backend("web-canary", 1)],
+        }],
+    });
+    assert_eq!(spec(RouteKind::HTTPRoute, filtered), expected);
+    // To a match without a path the API server adds one.
+    let empty = || rule(json!([]), json!([mirror]));
+    let own = spec(RouteKind::HTTPRoute, empty())["rules"][0].take();
+    assert_eq!(own["matches"], expected["rules"][0]["matches"]);
+    assert_eq!(own.get("filters"), None);
+    let own = spec(RouteKind::GRPCRoute, empty())["rules"][0].take();
+    assert_eq!(own["matches"], json!([{ "headers": [mark] }]));
+}
+
 /// Of a match's headers each may stand once, or the API server refuses the route.
 #[test]
 fn testers_are_selected_by_a_header_that_the_rule_matches_too() {
