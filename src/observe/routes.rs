@@ -20,6 +20,10 @@ use super::replica_sets::is_rollout;
 use crate::api_resource::resource;
 use crate::api_server::sentence;
 
+/// Where managed fields name the writers of a spec.
+const SPEC: &str = "/f:spec";
+/// Where they name those of a DestinationRule's subsets, which are one value.
+const SUBSETS: &str = "/f:spec/f:subsets";
 /// Label of an `EndpointSlice` with the name of its Service.
 const SERVICE_LABEL: &str = "kubernetes.io/service-name";
 /// Longest prefix of a ReplicaSet's name in the names of its pods, in bytes.
@@ -93,11 +97,11 @@ impl Observer {
         let (object, destination_rule, testers) = tokio::join!(object, destination_rule, testers);
         Route {
             reference: reference.clone(),
-            object: object.map(route_object),
-            destination_rule: destination_rule.map(|rule| rule.map(route_object)),
+            object: object.map(|it| route_object(it, SPEC)),
+            destination_rule: destination_rule.map(|it| it.map(|it| route_object(it, SUBSETS))),
             testers: testers
                 .filter(|route| is_owned(route, rollout))
-                .map(route_object),
+                .map(|it| route_object(it, SPEC)),
         }
     }
 
@@ -194,10 +198,11 @@ fn is_owned(route: &DynamicObject, rollout: &Rollout) -> bool {
     owners.any(|owner| owner.controller == Some(true) && is_rollout(owner, &uid))
 }
 
-fn route_object(mut object: DynamicObject) -> RouteObject {
+/// An object as it is observed, with the last writer of this field.
+fn route_object(mut object: DynamicObject, field: &str) -> RouteObject {
     let fields = object.metadata.managed_fields.as_deref();
-    let last_writer = field_managers::last_spec_writer(fields.unwrap_or_default());
-    let last_writer = last_writer.map(ToOwned::to_owned);
+    let last = field_managers::last_writer(fields.unwrap_or_default(), field);
+    let last_writer = last.and_then(|it| it.manager.clone());
     object.metadata.managed_fields = None;
     RouteObject {
         object: serde_json::to_value(object).unwrap_or(Value::Null),
@@ -312,8 +317,22 @@ mod tests {
             entry("labeller", "2026-01-01T00:00:04Z", None, "f:metadata"),
             entry("traefik", "2026-01-01T00:00:05Z", Some("status"), "f:status"),
         ] } });
-        let route = route_object(serde_json::from_value(object).unwrap());
+        let route = route_object(serde_json::from_value(object).unwrap(), SPEC);
         assert_eq!(route.last_writer.as_deref(), Some("argocd"));
         assert_eq!(route.object["metadata"].get("managedFields"), None);
+    }
+
+    #[test]
+    fn the_last_writer_of_a_destination_rule_is_who_set_its_subsets() {
+        let entry = |manager: &str, at: &str, field: &str| json!({ "manager": manager, "operation": "Update", "time": at, "fieldsV1": { "f:spec": { field: {} } } });
+        let rule = |subsets: &str| {
+            let object = json!({ "metadata": { "managedFields": [
+                entry(subsets, "2026-01-01T00:00:01Z", "f:subsets"),
+                entry("kubectl", "2026-01-01T00:00:02Z", "f:host"),
+            ] } });
+            route_object(serde_json::from_value(object).unwrap(), SUBSETS).last_writer
+        };
+        assert_eq!(rule("mallory").as_deref(), Some("mallory"));
+        assert_eq!(rule("countersign"), None);
     }
 }

@@ -14,12 +14,6 @@ pub fn last_scaler(fields: &[ManagedFieldsEntry]) -> Option<&str> {
     last.manager.as_deref()
 }
 
-/// The last writer of an object's spec except this controller.
-#[must_use]
-pub fn last_spec_writer(fields: &[ManagedFieldsEntry]) -> Option<&str> {
-    last_writer(fields, "/f:spec")?.manager.as_deref()
-}
-
 /// The last write of a field of an object, by its path in `fieldsV1`, except this controller's.
 #[must_use]
 pub fn last_writer<'a>(

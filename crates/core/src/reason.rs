@@ -153,6 +153,10 @@ reasons! {
     WeightsCorrected: PLAIN,
     /// Another writer set the selector of a named Service, and it was corrected.
     SelectorCorrected: PLAIN,
+    /// Another writer set the subsets of a DestinationRule, and they were corrected.
+    SubsetsCorrected: PLAIN,
+    /// Another writer edited the route for testers, and it was corrected.
+    TestersCorrected: PLAIN,
     /// A Rollout that this one depends on is not stable.
     AwaitingDependency: PLAIN,
     /// As many risky changes are under way as the policies allow.

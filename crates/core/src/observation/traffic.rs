@@ -45,7 +45,8 @@ pub struct Route {
 pub struct RouteObject {
     /// The whole object without its managed fields.
     pub object: Value,
-    /// The last writer of its spec except the controller, by the name of the field manager.
+    /// The last writer of its spec, or of a DestinationRule's subsets, except the controller, by the name of the
+    /// field manager.
     pub last_writer: Option<String>,
 }
 

@@ -86,7 +86,7 @@ pub fn decide(observation: &Observation) -> Decision {
     let mut notices = events::notices(observation, recorded);
     let described = status::describe(&view, &proposal, adopted.as_ref(), hold.as_ref());
     let others = [
-        corrections::correction_notice(&view).into_iter().collect(),
+        corrections::notices(&view, &actions),
         services::correction_notices(&view, &actions),
         adoption.notices,
         smoke_job::tampered_notice(observation, change)

@@ -9,8 +9,8 @@ use crate::intervals::{POLL_INTERVAL, RESYNC_INTERVAL};
 use crate::observation::Observation;
 use crate::rollout::context::{FIRST_PODS, LONGEST_SPREAD, TRAFFIC};
 use crate::rollout::gates;
-use crate::traffic::settle;
 use crate::traffic::view::View;
+use crate::traffic::{corrections, settle};
 
 /// The earliest time at which another reconcile is due.
 #[derive(Debug)]
@@ -84,6 +84,9 @@ impl Requeue {
         let (Some(split), Some(change)) = (view.split, view.change) else {
             return;
         };
+        if let Some(at) = corrections::postponed(view) {
+            self.at(at);
+        }
         if matches!(change.stage, Stage::Waiting | Stage::RolledBack) {
             return;
         }

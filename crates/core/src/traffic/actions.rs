@@ -40,6 +40,7 @@ pub fn actions(view: &View, held: bool) -> Vec<Action> {
         let route = parsed.route;
         let kind = route.reference.kind;
         let subsets = testers::select_subsets(view, route);
+        let subsets = subsets.filter(|it| !corrections::waits(view, route, it));
         actions.extend(subsets.map(Action::Traffic));
         let Some((object, rules)) = parsed.readable() else {
             continue;
@@ -61,6 +62,7 @@ pub fn actions(view: &View, held: bool) -> Vec<Action> {
             actions.push(Action::Traffic(TrafficAction::PatchRoute(patch)));
         }
         let testers = testers::testers(view, route, object, rules);
+        let testers = testers.filter(|it| !corrections::waits(view, route, it));
         actions.extend(testers.map(Action::Traffic));
     }
     actions

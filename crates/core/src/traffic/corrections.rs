@@ -1,27 +1,42 @@
-//! Corrections of weights that were changed by others.
+//! Corrections of what others changed: weights, subsets of a DestinationRule, and routes for testers.
 
-use crate::decision::Notice;
+use countersign_api::HASH_LABEL;
+use k8s_openapi::jiff::Timestamp;
+
+use crate::decision::{Action, Notice, TestersRoute, TrafficAction};
 use crate::intervals::CORRECTION_INTERVAL;
+use crate::observation::traffic::Route;
 use crate::reason::Reason;
-use crate::traffic::route::rule;
+use crate::traffic::route::{rule, subsets};
 use crate::traffic::routes::ParsedRoute;
 use crate::traffic::view::View;
+use crate::traffic::{services, testers};
 
-/// Whether the last correction is too recent for another one.
+/// When the next correction may be made; `None` if one may be made now.
+fn next(view: &View) -> Option<Timestamp> {
+    let before = view.observation.status.traffic.as_ref()?;
+    let last = before.corrected_at.as_ref()?.0;
+    let next = last.saturating_add(CORRECTION_INTERVAL);
+    let next = next.unwrap_or(Timestamp::MAX);
+    (view.change.is_some() && next > view.observation.now).then_some(next)
+}
+
+/// Whether the last correction is too recent for another one at this share.
 pub(super) fn is_throttled(view: &View) -> bool {
-    let (now, share) = (view.observation.now, view.share);
     let before = view.observation.status.traffic.as_ref();
-    let before = before.filter(|it| it.settled_weight == share);
-    let corrected = before.and_then(|it| it.corrected_at.as_ref());
-    corrected.is_some_and(|at| now.duration_since(at.0) < CORRECTION_INTERVAL)
-        && view.change.is_some()
+    before.is_some_and(|it| it.settled_weight == view.share) && next(view).is_some()
+}
+
+/// Whether the traffic has been as decided before.
+fn was_right(view: &View) -> bool {
+    let before = view.observation.status.traffic.as_ref();
+    before.is_some_and(|it| it.settled_at.is_some() || it.corrected_at.is_some())
 }
 
 /// The route whose weights this decision corrects; only one whose weights were as desired before.
 pub(super) fn correction<'a, 'b>(view: &'b View<'a>) -> Option<&'b ParsedRoute<'a>> {
     let before = view.observation.status.traffic.as_ref()?;
-    let was_right = before.settled_at.is_some() || before.corrected_at.is_some();
-    let mine = was_right && before.settled_weight == view.share;
+    let mine = was_right(view) && before.settled_weight == view.share;
     if !mine || is_throttled(view) {
         return None;
     }
@@ -29,9 +44,78 @@ pub(super) fn correction<'a, 'b>(view: &'b View<'a>) -> Option<&'b ParsedRoute<'
     routes.find(|route| route.rules.is_ok() && !route.is_at(view.share))
 }
 
-/// The Event for a correction of weights.
+/// The writes to what a route has beside its weights: its subsets, and the route for testers.
+fn writes(view: &View, parsed: &ParsedRoute) -> impl Iterator<Item = TrafficAction> {
+    let route = parsed.route;
+    let testers = parsed
+        .readable()
+        .and_then(|(object, rules)| testers::testers(view, route, object, rules));
+    let subsets = testers::select_subsets(view, route);
+    subsets.into_iter().chain(testers)
+}
+
+/// Who edited what a write to a route puts right, if another writer did.
+fn editor<'a>(view: &View, route: &'a Route, write: &TrafficAction) -> Option<&'a str> {
+    let edited = match write {
+        // Until they were as decided, they are as in their manifest.
+        TrafficAction::SelectSubsets { .. } if was_right(view) => {
+            route.destination_rule.as_ref()?.as_ref().ok()
+        }
+        TrafficAction::ApplyTesters(_) => route.testers.as_ref(),
+        _ => None,
+    };
+    edited?.last_writer.as_deref()
+}
+
+/// Whether this write puts an edit right too soon after the last correction. On the way to another share subsets do not
+/// wait: a rejected canary loses all of its requests at once.
+pub(super) fn waits(view: &View, route: &Route, write: &TrafficAction) -> bool {
+    let is_too_soon = match write {
+        TrafficAction::SelectSubsets { .. } => is_throttled(view),
+        _ => next(view).is_some(),
+    };
+    is_too_soon && editor(view, route, write).is_some()
+}
+
+/// Whether others edited subsets or a route for testers.
+fn is_edited(view: &View) -> bool {
+    let mut routes = view.routes.all.iter();
+    view.observation.conflicts.is_empty()
+        && routes.any(|parsed| {
+            let mut writes = writes(view, parsed);
+            writes.any(|write| editor(view, parsed.route, &write).is_some())
+        })
+}
+
+/// Whether this decision puts subsets or a route for testers right that others edited.
+pub(super) fn sets_back(view: &View) -> bool {
+    next(view).is_none() && is_edited(view)
+}
+
+/// When it does, if the last correction was made too recently.
 #[must_use]
-pub fn correction_notice(view: &View) -> Option<Notice> {
+pub fn postponed(view: &View) -> Option<Timestamp> {
+    next(view).filter(|_| is_edited(view))
+}
+
+/// Whether the time of the last correction still counts for subsets and routes for testers, at any share.
+pub(super) fn keeps_interval(view: &View) -> bool {
+    let mut routes = view.routes.all.iter().map(|it| it.route);
+    let edited = routes.any(|it| it.testers.is_some() || it.destination_rule.is_some());
+    edited && next(view).is_some()
+}
+
+/// The Events for what this decision puts right.
+#[must_use]
+pub fn notices(view: &View, actions: &[Action]) -> Vec<Notice> {
+    let edits = actions.iter().filter_map(|it| match it {
+        Action::Traffic(write) => edit_notice(view, write),
+        _ => None,
+    });
+    weights_notice(view).into_iter().chain(edits).collect()
+}
+
+fn weights_notice(view: &View) -> Option<Notice> {
     let parsed = correction(view)?;
     let reference = &parsed.route.reference;
     let (kind, name) = (reference.kind, &reference.name);
@@ -44,6 +128,59 @@ pub fn correction_notice(view: &View) -> Option<Notice> {
         action: format!("SetWeight{share}"),
         message: format!(
             "{kind} {name}: {who} set the canary's weight to {found}%, and it is set back to {share}%: let whatever applies the route leave the weights of its two Services alone"
+        ),
+        warning: true,
+    })
+}
+
+fn edit_notice(view: &View, write: &TrafficAction) -> Option<Notice> {
+    let mut routes = view.routes.all.iter();
+    let parsed = routes.find(|it| writes(view, it).any(|own| own == *write))?;
+    let who = editor(view, parsed.route, write)?;
+    match write {
+        TrafficAction::SelectSubsets { .. } => subsets_notice(view, parsed.route, who),
+        TrafficAction::ApplyTesters(decided) => testers_notice(parsed.route, decided, who),
+        _ => None,
+    }
+}
+
+fn subsets_notice(view: &View, route: &Route, who: &str) -> Option<Notice> {
+    let names = route.reference.destination_rule.as_ref()?;
+    let rule = route.destination_rule.as_ref()?.as_ref().ok()?;
+    let found = subsets::selected(rule, names).ok()?;
+    let decided = services::sides(view);
+    let sides = [
+        (&names.stable_subset, found.0, decided.0),
+        (&names.canary_subset, found.1, decided.1),
+    ];
+    let corrected = sides.into_iter().filter_map(|(subset, found, decided)| {
+        let decided = decided.filter(|it| found != Some(*it))?;
+        let found = found.map_or_else(|| "all revisions".into(), |it| format!("revision {it}"));
+        Some(format!(
+            "{subset} selects {found} and is set to revision {decided}"
+        ))
+    });
+    let corrected: Vec<_> = corrected.collect();
+    Some(Notice {
+        reason: Reason::SubsetsCorrected.into(),
+        action: "SelectSubsets".into(),
+        message: format!(
+            "DestinationRule {}: {who} set its subsets, of which {}: let whatever applies the DestinationRule leave their label {HASH_LABEL} alone",
+            names.name,
+            corrected.join(", and ")
+        ),
+        warning: true,
+    })
+}
+
+fn testers_notice(route: &Route, decided: &TestersRoute, who: &str) -> Option<Notice> {
+    let edited = testers::edited_fields(route.testers.as_ref()?, &decided.spec)?;
+    let (kind, owner, name) = (decided.kind, &route.reference.name, &decided.name);
+    Some(Notice {
+        reason: Reason::TestersCorrected.into(),
+        action: "ApplyTesters".into(),
+        message: format!(
+            "{kind} {name}: {who} edited its {edited}, and it is set back to what {kind} {owner} and spec.strategy.canary.traffic.testers give: edit these instead"
         ),
         warning: true,
     })

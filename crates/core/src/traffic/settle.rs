@@ -162,7 +162,8 @@ pub fn split(view: &View) -> Option<Split> {
     };
     let settled = view.unsettled.is_none();
     let same = before.settled_weight == wanted;
-    let corrected = corrections::correction(view).map(|_| Time(observation.now));
+    let reweighed = corrections::correction(view).is_some();
+    let corrected = (reweighed || corrections::sets_back(view)).then(|| Time(observation.now));
     let settled_at = settled.then(|| {
         let since = before.settled_at.clone().filter(|_| same);
         since.unwrap_or(Time(observation.now))
@@ -194,12 +195,15 @@ pub fn split(view: &View) -> Option<Split> {
         } else {
             before.highest_weight.max(weight).max(wanted)
         },
-        settled_weight: if settled || corrected.is_some() {
+        settled_weight: if settled || reweighed {
             wanted
         } else {
             before.settled_weight
         },
-        corrected_at: corrected.or_else(|| before.corrected_at.filter(|_| same)),
+        corrected_at: corrected.or_else(|| {
+            let kept = same || corrections::keeps_interval(view);
+            before.corrected_at.filter(|_| kept)
+        }),
     })
 }
 

@@ -1,5 +1,6 @@
 //! Routes in virtual time: every share is reached, and no router ever sends to pods that are not there.
 
+mod edits;
 mod routers;
 
 use countersign_api::rollout::{Outcome, Stage};
