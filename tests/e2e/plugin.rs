@@ -170,7 +170,7 @@ fn reads_workload() -> Value {
     json!({ "apiGroups": ["", "apps"], "resources": ["pods", "replicasets"], "verbs": ["get", "list", "watch"] })
 }
 
-fn edits() -> Value {
+pub(crate) fn edits() -> Value {
     json!({ "apiGroups": ["countersign.dev"], "resources": ["rollouts"], "verbs": ["update", "patch"] })
 }
 

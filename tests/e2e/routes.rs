@@ -113,7 +113,7 @@ async fn weights(scene: &Scene) -> (i64, i64) {
 }
 
 /// Whether the routes have this weight and the router has accepted it.
-fn settled(rollout: &Rollout, weight: i32) -> bool {
+pub fn settled(rollout: &Rollout, weight: i32) -> bool {
     let split = rollout.status.as_ref().and_then(|it| it.traffic.as_ref());
     split.is_some_and(|it| {
         it.settled_at.is_some() && it.weight == weight && it.settled_weight == weight
@@ -387,6 +387,8 @@ async fn testers_reach_the_canary_before_anybody_else_and_what_they_see_decides(
         .await
         .unwrap();
     assert_eq!(requests(&load.report(), &hash), 0, "nobody else does");
+    let own = http_routes(&scene).get("shop-testers").await.unwrap();
+    assert_eq!(own.metadata.generation, Some(1), "it is written once");
 
     // Testers continue until the check has enough requests.
     let poll = async || {

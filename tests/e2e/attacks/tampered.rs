@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use super::{at, editor, own_set, owner, refused, tried, unenforced};
 use crate::identity::user::{User, until_enforced};
+use crate::plugin::{Person, edits, member};
 use crate::smoke::checked;
 use crate::support::{App, Scene, TIMEOUT, condition, ended, phase};
 
@@ -271,6 +272,52 @@ async fn law_11_a_replica_set_that_is_planted_for_the_next_change_is_not_taken()
             (image(&left), &left["spec"]["replicas"]),
             (OTHER, &json!(0))
         );
+    })
+    .await;
+}
+
+/// Finding F1: somebody on call goes back to a revision whose recorded template is another one by now.
+#[tokio::test]
+async fn law_11_undo_applies_no_template_that_was_edited_since_it_was_recorded() {
+    unguarded("tampered-undo", async |scene, app, user| {
+        let set = own_set(scene).await;
+        let own = at(scene, "apps/v1", &format!("replicasets/{}", name(&set)));
+        let _load = scene.load(app, 100).await;
+        let next = app.version("v2");
+        scene.apply(&next).await;
+        assert!(ended(&scene.outcome(&next).await, Outcome::Promoted));
+        // Until then the former revision could come back, and its ReplicaSet would be replaced.
+        let rests = |rollout: &Rollout| {
+            let status = rollout.status.as_ref().unwrap();
+            phase(rollout) == Phase::Stable && status.change.is_none()
+        };
+        let before = scene.until(&next, "it is stable", rests).await;
+
+        let key = "countersign.dev/template";
+        let recorded = set["metadata"]["annotations"][key].as_str().unwrap();
+        let mut template: Value = serde_json::from_str(recorded).unwrap();
+        template["spec"]["containers"][0]["image"] = OTHER.into();
+        let annotated =
+            |template: &str| json!({ "metadata": { "annotations": { key: template } } });
+        let edit = annotated(&template.to_string());
+        let edited = user.merge(&own, &edit).await.unwrap();
+        let annotations = &edited["metadata"]["annotations"];
+        assert_eq!(annotations[key], edit["metadata"]["annotations"][key]);
+        let alice = Person::new(scene, "alice", &member(vec![edits()])).await;
+        for command in ["undo shop", "undo shop --to-revision 1"] {
+            alice.runs(command).await.exits(1).err(&[
+                name(&set),
+                "is not the template that was recorded of revision 1, so nothing is applied",
+            ]);
+        }
+        let now = scene.get(&next).await;
+        assert_eq!(now.metadata.generation, before.metadata.generation);
+        assert_eq!(now.spec.template.images(), ["example.org/shop:v2"]);
+
+        // As it was recorded it is taken.
+        user.merge(&own, &annotated(recorded)).await.unwrap();
+        let taken = alice.runs("undo shop --dry-run=client").await.exits(0);
+        taken.out(&["example.org/shop:v1"]);
     })
     .await;
 }

@@ -4,7 +4,7 @@ use std::panic::resume_unwind;
 
 use countersign_api::rollout::Outcome;
 use countersign_api::{Phase, Rollout};
-use countersign_cluster::wait_for;
+use countersign_cluster::{Kinds, wait_for};
 use serde_json::{Value, json};
 
 use super::tampered::unguarded;
@@ -365,4 +365,130 @@ async fn law_11_a_service_that_points_at_the_canary_is_put_right_and_the_writer_
         wait_for(what, TIMEOUT, poll).await.unwrap();
     })
     .await;
+}
+
+/// Finding F1: a filter or a hostname that somebody adds is in nothing that was decided.
+#[tokio::test]
+async fn law_11_a_route_for_testers_that_is_edited_is_put_right_and_the_writer_named() {
+    let scene = Scene::unguarded("tampered-testers").await;
+    let testers = json!({ "headers": [{ "name": "x-tester", "value": "yes" }] });
+    let steps = json!([{ "weight": 25, "bake": "10m" }]);
+    let plan = json!({ "steps": steps, "traffic": { "testers": testers } });
+    let (app, _load) = routes::routed(&scene, &plan).await;
+    let next = app.version("v2");
+    scene.apply(&next).await;
+    let settled = |rollout: &Rollout| routes::settled(rollout, 25);
+    let what = "the canary has its share";
+    scene.until(&next, what, settled).await;
+    let user = editor(&scene).await;
+    let group = "gateway.networking.k8s.io";
+    allow(&scene, &user, group, "httproutes", &["get", "patch"]).await;
+    let own = at(&scene, &format!("{group}/v1"), "httproutes/shop-testers");
+    let before = user.get(&own).await.unwrap();
+    let mut rules = before["spec"]["rules"].clone();
+    let path = json!({ "type": "ReplaceFullPath", "replaceFullPath": "/healthy" });
+    rules[0]["filters"] = json!([{ "type": "URLRewrite", "urlRewrite": { "path": path } }]);
+    let hosts = json!([routes::host(&scene), "everybody.example.org"]);
+    let edit = json!({ "spec": { "rules": rules, "hostnames": hosts } });
+
+    let edited = unenforced(&scene, &["owned"], async || {
+        let as_mallory = format!("{own}?fieldManager=mallory");
+        let poll = async || user.merge(&as_mallory, &edit).await;
+        let what = "the policy lets the edit pass";
+        let edited = wait_for(what, TIMEOUT, poll).await.unwrap();
+        for field in ["rules", "hostnames"] {
+            assert_eq!(edited["spec"][field], edit["spec"][field], "it is edited");
+        }
+        let poll = async || {
+            let spec = user.get(&own).await.unwrap()["spec"].take();
+            (spec == before["spec"]).then_some(()).ok_or(spec)
+        };
+        let what = "it is as it was decided";
+        wait_for(what, TIMEOUT, poll).await.unwrap();
+        scene.event_once(&next, "TestersCorrected").await;
+        let events = scene.events(&next, "TestersCorrected").await;
+        for word in ["HTTPRoute shop-testers", "mallory", "hostnames, rules"] {
+            assert!(events[0].contains(word), "{word} is not in {events:?}");
+        }
+        let what = "the router has it as it was decided";
+        let rollout = scene.until(&next, what, settled).await;
+        let change = rollout.status.unwrap().change.unwrap();
+        assert_eq!((change.step, change.outcome), (1, None));
+    });
+    edited.await.unwrap_or_else(|panic| resume_unwind(panic));
+    let words = ["403", "are written by the Countersign operator alone"];
+    refused(&user, "PATCH", &own, &edit, &words).await;
+}
+
+/// Finding F3: no policy guards subsets, and the DestinationRule is its team's.
+#[tokio::test]
+async fn law_11_a_subset_that_points_at_the_canary_is_put_right_and_the_writer_named() {
+    let scene = Scene::new("tampered-subset").await;
+    scene.cluster.install_kinds(Kinds::Istio).await.unwrap();
+    let (admin, version) = (User::admin(&scene), "networking.istio.io/v1");
+    let to = |subset: &str, weight: i32| json!({ "destination": { "host": "shop", "subset": subset }, "weight": weight });
+    let service = json!({
+        "apiVersion": version, "kind": "VirtualService", "metadata": { "name": "shop" },
+        "spec": { "hosts": ["shop"], "http": [{ "route": [to("stable", 100), to("canary", 0)] }] },
+    });
+    let services = at(&scene, version, "virtualservices");
+    admin.create(&services, &service).await.unwrap();
+    let labels = json!({ "app": "shop" });
+    let rule = json!({
+        "apiVersion": version, "kind": "DestinationRule", "metadata": { "name": "shop" },
+        "spec": { "host": "shop", "subsets": [
+            { "name": "stable", "labels": labels }, { "name": "canary", "labels": labels },
+        ] },
+    });
+    let rules = at(&scene, version, "destinationrules");
+    admin.create(&rules, &rule).await.unwrap();
+    let route = json!({ "kind": "VirtualService", "name": "shop", "destinationRule": {
+        "name": "shop", "stableSubset": "stable", "canarySubset": "canary",
+    } });
+    let mut routed = canary(json!({
+        "steps": [{ "weight": 25, "bake": "10m" }], "traffic": { "routes": [route] },
+    }));
+    let app = App {
+        checks: false,
+        ..App::new("shop")
+    };
+    let app = scene.serving(app.spec(routed["spec"].take())).await;
+    let next = app.version("v2");
+    scene.apply(&next).await;
+    let settled = |rollout: &Rollout| routes::settled(rollout, 25);
+    let what = "the canary has its share";
+    let status = scene.until(&next, what, settled).await.status.unwrap();
+    let stable = status.stable.unwrap().pod_template_hash;
+    let canary = status.change.unwrap().pod_template_hash;
+    let subset = |name: &str, hash: &str| json!({ "name": name, "labels": { "app": "shop", "pod-template-hash": hash } });
+    let decided = json!([subset("stable", &stable), subset("canary", &canary)]);
+    let own = format!("{rules}/shop");
+    let before = admin.get(&own).await.unwrap();
+    assert_eq!(before["spec"]["subsets"], decided);
+
+    let user = editor(&scene).await;
+    let group = "networking.istio.io";
+    allow(&scene, &user, group, "destinationrules", &["patch"]).await;
+    let pointed = json!([subset("stable", &canary), subset("canary", &canary)]);
+    let edit = json!({ "spec": { "subsets": pointed } });
+    let as_mallory = format!("{own}?fieldManager=mallory");
+    let edited = user.merge(&as_mallory, &edit).await.unwrap();
+    assert_eq!(edited["spec"]["subsets"], pointed, "it is edited");
+    // DestinationRules are read and not watched.
+    let touched = json!({ "metadata": { "annotations": { "touched": "now" } } });
+    let rollout = path(&scene, "rollouts/shop");
+    admin.merge(&rollout, &touched).await.unwrap();
+    let poll = async || {
+        let subsets = admin.get(&own).await.unwrap()["spec"]["subsets"].take();
+        (subsets == decided).then_some(()).ok_or(subsets)
+    };
+    let what = "the subsets are as they were decided";
+    wait_for(what, TIMEOUT, poll).await.unwrap();
+    scene.event_once(&next, "SubsetsCorrected").await;
+    let events = scene.events(&next, "SubsetsCorrected").await;
+    for word in ["DestinationRule shop", "mallory", &stable, &canary] {
+        assert!(events[0].contains(word), "{word} is not in {events:?}");
+    }
+    let change = scene.get(&next).await.status.unwrap().change.unwrap();
+    assert_eq!((change.step, change.outcome), (1, None));
 }
