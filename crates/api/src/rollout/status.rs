@@ -146,7 +146,7 @@ pub struct Split {
     /// The highest share since then, in percent.
     #[serde(default)]
     pub highest_weight: i32,
-    /// When foreign changes of the weights were last set back.
+    /// When foreign changes of weights, subsets or a route for testers were last set back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub corrected_at: Option<Time>,
 }
