@@ -163,7 +163,7 @@ pub fn split(view: &View) -> Option<Split> {
     let settled = view.unsettled.is_none();
     let same = before.settled_weight == wanted;
     let reweighed = corrections::correction(view).is_some();
-    let corrected = (reweighed || corrections::sets_back(view)).then(|| Time(observation.now));
+    let corrected = (reweighed || corrections::sets_back(view)).then_some(Time(observation.now));
     let settled_at = settled.then(|| {
         let since = before.settled_at.clone().filter(|_| same);
         since.unwrap_or(Time(observation.now))
