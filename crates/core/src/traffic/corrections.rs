@@ -1,6 +1,7 @@
 //! Corrections of what others changed: weights, subsets of a DestinationRule, and routes for testers.
 
 use countersign_api::HASH_LABEL;
+use countersign_api::rollout::Stage;
 use k8s_openapi::jiff::Timestamp;
 
 use crate::decision::{Action, Notice, TestersRoute, TrafficAction};
@@ -33,6 +34,16 @@ fn was_right(view: &View) -> bool {
     before.is_some_and(|it| it.settled_at.is_some() || it.corrected_at.is_some())
 }
 
+/// Whether subsets have been as decided in the present change; before that they are as in their manifest.
+fn had_selected(view: &View) -> bool {
+    let before = view.observation.status.change.as_ref();
+    let served = before.is_some_and(|change| {
+        let stages = [Stage::Stepping, Stage::Promoting, Stage::RollingBack];
+        change.step > 0 && stages.contains(&change.stage)
+    });
+    served && was_right(view)
+}
+
 /// The route whose weights this decision corrects; only one whose weights were as desired before.
 pub(super) fn correction<'a, 'b>(view: &'b View<'a>) -> Option<&'b ParsedRoute<'a>> {
     let before = view.observation.status.traffic.as_ref()?;
@@ -57,8 +68,7 @@ fn writes(view: &View, parsed: &ParsedRoute) -> impl Iterator<Item = TrafficActi
 /// Who edited what a write to a route puts right, if another writer did.
 fn editor<'a>(view: &View, route: &'a Route, write: &TrafficAction) -> Option<&'a str> {
     let edited = match write {
-        // Until they were as decided, they are as in their manifest.
-        TrafficAction::SelectSubsets { .. } if was_right(view) => {
+        TrafficAction::SelectSubsets { .. } if had_selected(view) => {
             route.destination_rule.as_ref()?.as_ref().ok()
         }
         TrafficAction::ApplyTesters(_) => route.testers.as_ref(),

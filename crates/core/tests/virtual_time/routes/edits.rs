@@ -4,6 +4,7 @@ use countersign_api::traffic::Subsets;
 use countersign_api::{HASH_LABEL, RouteKind};
 use countersign_core::Decision;
 use countersign_core::decision::{Action, TrafficAction};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::*;
 
@@ -214,6 +215,9 @@ fn meshed() -> World {
 fn law_11_a_subset_that_somebody_points_at_the_canary_is_put_right_and_the_writer_named() {
     let reason = "SubsetsCorrected";
     let mut world = meshed();
+    // The weights of the first revision are settled, and its subsets are as in their manifest.
+    let split = world.observation.status.traffic.get_or_insert_default();
+    split.settled_at = Some(Time(world.observation.now));
     let begun = stepping(&mut world);
     let moved = begun.iter().filter(|it| !writes(it).is_empty());
     assert!(
