@@ -163,14 +163,11 @@ pub fn pods_follow(limits: Limits) -> bool {
         || (limits.share == Share::Routes && limits.surge < limits.desired)
 }
 
-/// Whether the canary's side may select the canary's pods: only if no route gives it more than the status
-/// allows.
+/// Whether the canary's side may select the canary's pods: only once the change has begun, since an earlier attempt may
+/// have left pods of the same template; and only if no route gives it more than the status allows.
 pub(super) fn may_point_at_canary(view: &View, change: &Change) -> bool {
-    !observation::is_routed(view.observation)
-        || view
-            .routes
-            .share
-            .is_some_and(|share| share <= change.weight)
+    let allowed = view.routes.share.is_some_and(|it| it <= change.weight);
+    change.stage != Stage::Waiting && (allowed || !observation::is_routed(view.observation))
 }
 
 /// Whether the canary's side must stay on the rejected pods, which serve what stable cannot carry yet.

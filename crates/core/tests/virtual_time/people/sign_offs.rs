@@ -1,5 +1,6 @@
 //! Sign-offs: for which change and gate, and until when.
 
+use countersign_api::HASH_LABEL;
 use countersign_core::decision::TrafficAction;
 use countersign_core::observation::workload::Service;
 
@@ -230,7 +231,15 @@ pub(crate) fn law_12_an_edit_of_where_the_traffic_goes_starts_the_change_again_a
     seen.traffic.services.insert("shop".into(), Some(public));
     seen.spec.strategy.canary.canary_service = Some("shop".into());
     seen.generation += 1;
-    go_on(&mut world, 5);
+    // Not for a moment either, while pods of the signed attempt are left.
+    let selects_canary = |seen: &Observation| {
+        let service = seen.traffic.services["shop"].as_ref().unwrap();
+        service.selector.get(HASH_LABEL) == Some(&signed.pod_template_hash)
+    };
+    let soon = minutes_on(&world, 5);
+    let traffic = &mut steady(5_000.0, 0.001, 0.001);
+    assert!(!world.run(soon, traffic, selects_canary));
+    lawful(&world);
     let again = world.observation.status.change.clone().unwrap();
     assert_eq!(again.template_digest, signed.template_digest);
     assert_ne!((again.digest, again.run), (signed.digest, signed.run));
