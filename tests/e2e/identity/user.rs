@@ -7,6 +7,7 @@ use axum::http::Request;
 use countersign_cluster::wait_for;
 use k8s_openapi::api::authentication::v1::TokenRequest;
 use k8s_openapi::api::core::v1::ServiceAccount;
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::api::PostParams;
 use kube::config::{AuthInfo, KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config};
@@ -211,6 +212,39 @@ pub async fn until_enforced(scene: &Scene) {
         }
     };
     wait_for("the policies are enforced", TIMEOUT, poll)
+        .await
+        .unwrap();
+    until_proven(scene).await;
+}
+
+/// Waits until the policies are older than five seconds: a sign-off that is not so much younger is `Unproven`.
+async fn until_proven(scene: &Scene) {
+    let admin = User::admin(scene);
+    let plurals = [
+        "validatingadmissionpolicies",
+        "validatingadmissionpolicybindings",
+    ];
+    let poll = async || {
+        let before = Timestamp::now()
+            .saturating_sub(SignedDuration::from_secs(6))
+            .unwrap();
+        for plural in plurals {
+            let all = admin
+                .get(&format!("/apis/admissionregistration.k8s.io/v1/{plural}"))
+                .await;
+            for it in all.unwrap()["items"].as_array().unwrap() {
+                let written = it["metadata"]["managedFields"].as_array().unwrap().iter();
+                let written = written.filter(|it| it["subresource"].is_null());
+                let written = written.map(|it| it["time"].as_str().unwrap().parse().unwrap());
+                let written: Option<Timestamp> = written.max();
+                if written.is_some_and(|it| it > before) {
+                    return Err(format!("{plural}: {} is new", it["metadata"]["name"]));
+                }
+            }
+        }
+        Ok(())
+    };
+    wait_for("the policies prove sign-offs", TIMEOUT, poll)
         .await
         .unwrap();
 }
