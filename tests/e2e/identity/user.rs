@@ -4,6 +4,7 @@
 use std::fmt;
 
 use axum::http::Request;
+use countersign::clock;
 use countersign_cluster::wait_for;
 use k8s_openapi::api::authentication::v1::TokenRequest;
 use k8s_openapi::api::core::v1::ServiceAccount;
@@ -225,7 +226,7 @@ async fn until_proven(scene: &Scene) {
         "validatingadmissionpolicybindings",
     ];
     let poll = async || {
-        let before = Timestamp::now()
+        let before = clock::now()
             .saturating_sub(SignedDuration::from_secs(6))
             .unwrap();
         for plural in plurals {
