@@ -60,7 +60,9 @@ fi
 ulimit -Sn 1024
 for target in demo test; do
     say "make $target"
+    began=$SECONDS
     "${own[@]}" make "$target"
+    say "make $target took $((SECONDS - began)) s"
 done
 
 # A process that a program leaves behind, such as the telemetry of `go`, takes a moment to end.
