@@ -66,7 +66,7 @@ RUN_E2E = $(BIN)/cluster exec --operator $(BIN)/countersign -- \
 	env CARGO_NET_OFFLINE=true RUST_BACKTRACE=0 cargo test --workspace --locked --test e2e --
 e2e-shared: build tools
 	cargo test --workspace --locked --test e2e --no-run
-	$(RUN_E2E) --test-threads=16 $(E2E)
+	$(RUN_E2E) --test-threads=12 $(E2E)
 
 # One after another, apart from those of `Scene::unguarded`: there are threads for these and for those that come before.
 e2e-alone: build tools
