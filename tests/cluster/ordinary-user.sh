@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Runs both commands of the README, `make demo` and `make test`, as an ordinary user does: from a fresh clone of the last
-# commit, with a home, caches and a build of its own, and 1,024 open files. Root becomes a user that nobody knows and that
-# can read nothing of root's; any other user stays itself. What was downloaded or built before is copied, the programs of
+# commit, with a home, caches and a build of its own, and 1,024 open files. Root becomes a user who can read nothing of
+# root's; any other user stays itself. What was downloaded or built before is copied, the programs of
 # this repository are not.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
@@ -9,7 +9,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 say() { printf 'ordinary-user: %s\n' "$*" >&2; }
 die() { say "$@"; exit 1; }
 
-# Not in the passwd file, and not that of a service.
+# Not that of a service.
 readonly id=61235
 # Not /tmp, which may be memory: a build takes gigabytes.
 base=$(mktemp -d "${TMPDIR:-/var/tmp}/countersign-user-XXXXXX")
@@ -43,7 +43,10 @@ if ((EUID == 0)); then
     copy "$base/compiler" "$compiler"
     compiler=$base/compiler
     chown -R "$id:$id" "$base"
-    become=(setpriv "--reuid=$id" "--regid=$id" --clear-groups --inh-caps=-all --)
+    # `ssh-keygen`, with which git signs, works for nobody who is not in that file. Here alone it has the user.
+    printf 'ordinary:x:%s:%s::%s:/bin/bash\n' "$id" "$id" "$home" | cat /etc/passwd - >"$base/passwd"
+    become=(unshare --mount -- bash -c 'mount --bind "$0" /etc/passwd && exec "$@"' "$base/passwd"
+        setpriv "--reuid=$id" "--regid=$id" --clear-groups --inh-caps=-all --)
 fi
 own=("${become[@]}" env --unset=XDG_CACHE_HOME --unset=XDG_RUNTIME_DIR --unset=GOPATH --unset=GOMODCACHE --unset=GOCACHE
     --unset=CARGO_HOME --unset=CARGO_TARGET_DIR --unset=RUSTUP_HOME --unset=RUSTUP_TOOLCHAIN --unset=TMPDIR
