@@ -4,6 +4,7 @@
 //! caches: it reads nothing for a status, and while nothing changes it writes none. See decision 030.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use countersign_api::freeze::FreezeStatus;
@@ -68,9 +69,8 @@ async fn write_policies(
     caches: &Caches,
     now: Timestamp,
 ) -> Duration {
-    statuses.forget(&caches.policies);
     let mut next = STATUS_RECHECK;
-    for policy in caches.policies.state() {
+    for policy in statuses.reported(&caches.policies) {
         let before = statuses.present(&policy.metadata, policy.status.as_ref());
         let spec = policy.spec.as_ref();
         let governs = spec.map_or(0, |spec| governed(spec, caches));
@@ -94,9 +94,8 @@ async fn write_freezes(
     caches: &Caches,
     now: Timestamp,
 ) -> Duration {
-    statuses.forget(&caches.freezes);
     let mut next = STATUS_RECHECK;
-    for freeze in caches.freezes.state() {
+    for freeze in statuses.reported(&caches.freezes) {
         if let Some(at) = acceptance::freeze::changes_at(&freeze.spec, now) {
             let wait = Duration::try_from(at.duration_since(now));
             next = next.min(wait.unwrap_or_default());
@@ -118,10 +117,9 @@ async fn write_templates(
     caches: &Caches,
     now: Timestamp,
 ) -> Duration {
-    statuses.forget(&caches.templates);
     let uses = uses(caches);
     let mut next = STATUS_RECHECK;
-    for template in caches.templates.state() {
+    for template in statuses.reported(&caches.templates) {
         let before = statuses.present(&template.metadata, template.status.as_ref());
         let used_by = uses.get(&(template.namespace(), template.name_any()));
         let subject = subject(&template.metadata, &before.conditions, now);
@@ -198,11 +196,14 @@ struct Statuses<S> {
     /// The resource by which RBAC and the metrics name the status.
     resource: &'static str,
     /// By namespace and name, until the watch has reported them.
-    written: BTreeMap<(Option<String>, String), Written<S>>,
-    /// When the API server last failed, or refused what it would refuse of any object: then one request is repeated,
-    /// however many objects there are.
-    refused: Option<Instant>,
+    written: BTreeMap<Key, Written<S>>,
+    /// When the API server last failed, or refused what it may refuse of any object, and of which one: then one request is
+    /// repeated, however many objects there are.
+    refused: Option<(Instant, Key)>,
 }
+
+/// Namespace and name.
+type Key = (Option<String>, String);
 
 /// A status that was written.
 struct Written<S> {
@@ -222,8 +223,9 @@ impl<S: Clone + Default + Serialize> Statuses<S> {
         }
     }
 
-    /// Forgets what the cache has in a newer version, unless it was written a moment ago, and what is gone.
-    fn forget<K>(&mut self, cache: &Store<K>)
+    /// The objects of a cache, first those after the one that was refused, which would else keep the others from being
+    /// written. What the cache has in a newer version is forgotten, unless it was written a moment ago, and what is gone.
+    fn reported<K>(&mut self, cache: &Store<K>) -> Vec<Arc<K>>
     where
         K: Resource<DynamicType = ()> + Clone + 'static,
     {
@@ -235,6 +237,11 @@ impl<S: Clone + Default + Serialize> Statuses<S> {
                 recent || it.meta().resource_version == written.over
             })
         });
+        let mut all = cache.state();
+        let refused = self.refused.as_ref().map(|(_, refused)| refused);
+        let refused = all.iter().position(|it| Some(&key(it.meta())) == refused);
+        all.rotate_left(refused.map_or(0, |at| at.saturating_add(1)));
+        all
     }
 
     /// The status that an object has: what was written last, as long as the cache has the version before.
@@ -275,7 +282,7 @@ impl<S: Clone + Default + Serialize> Statuses<S> {
 
     /// How long none is written yet.
     fn pause(&self) -> Duration {
-        self.refused.map_or(Duration::ZERO, |at| {
+        self.refused.as_ref().map_or(Duration::ZERO, |(at, _)| {
             STATUS_RETRY.saturating_sub(at.elapsed())
         })
     }
@@ -313,7 +320,7 @@ impl<S: Clone + Default + Serialize> Statuses<S> {
         // A definition without statuses answers as if there were no object.
         let of_one = |it: &Status| it.is_conflict() || it.is_invalid();
         if !matches!(&error, kube::Error::Api(refusal) if of_one(refusal)) {
-            self.refused = Some(Instant::now());
+            self.refused = Some((Instant::now(), key(object)));
         }
         // The watch reports its deletion.
         let of_deleted = |it: &Status| it.is_conflict() || it.is_not_found();
@@ -326,7 +333,7 @@ impl<S: Clone + Default + Serialize> Statuses<S> {
 }
 
 /// Namespace and name of an object.
-fn key(object: &ObjectMeta) -> (Option<String>, String) {
+fn key(object: &ObjectMeta) -> Key {
     let name = object.name.clone();
     (object.namespace.clone(), name.unwrap_or_default())
 }

@@ -249,7 +249,7 @@ async fn a_refused_status_is_written_later() {
     assert_eq!(scene.round(NOW).await, (STATUS_RETRY, 1));
     assert_eq!(scene.status("rolloutpolicies"), Value::Null);
     scene.server.fails(|_| None);
-    earlier(scene.of_policies.refused.iter_mut());
+    earlier(scene.of_policies.refused.iter_mut().map(|it| &mut it.0));
     assert_eq!(scene.round(NOW).await, (STATUS_RECHECK, 1));
     assert_eq!(scene.status("rolloutpolicies")["governs"], 0);
 }
@@ -366,10 +366,10 @@ async fn while_templates_are_refused_one_request_is_repeated() {
         assert_eq!(scene.round(NOW).await.1, 0, "{code}");
 
         scene.server.fails(|_| None);
-        earlier(scene.of_templates.refused.iter_mut());
+        earlier(scene.of_templates.refused.iter_mut().map(|it| &mut it.0));
         assert_eq!(scene.round(NOW).await, (STATUS_RECHECK, 2), "{code}");
     }
-    // Of two templates one was made anew, which the watch does not know yet.
+    // One of two templates was deleted and created again, which the watch has not reported yet.
     let mut scene = Scene::new();
     scene.template(TEMPLATES, 1, SOUND);
     scene.template(OF_BANK, 1, SOUND);
@@ -382,6 +382,25 @@ async fn while_templates_are_refused_one_request_is_repeated() {
         conditions(&scene.status(TEMPLATES)),
         ["Accepted True Accepted"]
     );
+}
+
+#[tokio::test]
+async fn a_template_that_is_refused_keeps_no_other_from_its_status() {
+    for (refused, other) in [(OF_BANK, TEMPLATES), (TEMPLATES, OF_BANK)] {
+        let mut scene = Scene::new();
+        scene.template(TEMPLATES, 1, SOUND);
+        scene.template(OF_BANK, 1, SOUND);
+        let fails = move |it: &RecordedRequest| it.path.contains(refused);
+        scene
+            .server
+            .fails(move |it| fails(it).then_some(Fault::Refuse(403)));
+        scene.round(NOW).await;
+        earlier(scene.of_templates.refused.iter_mut().map(|it| &mut it.0));
+        scene.round(NOW).await;
+        assert_eq!(scene.status(refused), Value::Null);
+        let accepted = ["Accepted True Accepted"];
+        assert_eq!(conditions(&scene.status(other)), accepted);
+    }
 }
 
 #[tokio::test]
