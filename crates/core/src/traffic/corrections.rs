@@ -77,14 +77,12 @@ fn editor<'a>(view: &View, route: &'a Route, write: &TrafficAction) -> Option<&'
     edited?.last_writer.as_deref()
 }
 
-/// Whether this write puts an edit right too soon after the last correction. On the way to another share subsets do not
-/// wait: a rejected canary loses all of its requests at once.
+/// Whether this write puts an edit right too soon after the last correction. Subsets do not wait once the change has
+/// failed: a rejected canary loses all of its requests at once.
 pub(super) fn waits(view: &View, route: &Route, write: &TrafficAction) -> bool {
-    let is_too_soon = match write {
-        TrafficAction::SelectSubsets { .. } => is_throttled(view),
-        _ => next(view).is_some(),
-    };
-    is_too_soon && editor(view, route, write).is_some()
+    let failed = view.change.is_some_and(|change| change.outcome.is_some());
+    let is_urgent = failed && matches!(write, TrafficAction::SelectSubsets { .. });
+    next(view).is_some() && !is_urgent && editor(view, route, write).is_some()
 }
 
 /// Whether others edited subsets or a route for testers.
