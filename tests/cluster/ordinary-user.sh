@@ -43,8 +43,9 @@ if ((EUID == 0)); then
     copy "$base/compiler" "$compiler"
     compiler=$base/compiler
     chown -R "$id:$id" "$base"
-    # `ssh-keygen`, with which git signs, works for nobody who is not in that file. Here alone it has the user.
+    # `ssh-keygen`, with which git signs, refuses a user without an entry. This mount namespace alone has one.
     printf 'ordinary:x:%s:%s::%s:/bin/bash\n' "$id" "$id" "$home" | cat /etc/passwd - >"$base/passwd"
+    chmod 644 "$base/passwd"
     become=(unshare --mount -- bash -c 'mount --bind "$0" /etc/passwd && exec "$@"' "$base/passwd"
         setpriv "--reuid=$id" "--regid=$id" --clear-groups --inh-caps=-all --)
 fi

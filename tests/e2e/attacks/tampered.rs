@@ -278,6 +278,7 @@ async fn law_11_a_replica_set_that_is_planted_for_the_next_change_is_not_taken()
 
 /// Finding F1: somebody on call goes back to a revision whose recorded template is another one by now.
 #[tokio::test]
+#[ignore = "make e2e-alone runs it"]
 async fn law_11_undo_applies_no_template_that_was_edited_since_it_was_recorded() {
     unguarded("tampered-undo", async |scene, app, user| {
         let set = own_set(scene).await;

@@ -369,6 +369,7 @@ async fn law_11_a_service_that_points_at_the_canary_is_put_right_and_the_writer_
 
 /// Finding F1: a filter or a hostname that somebody adds is in nothing that was decided.
 #[tokio::test]
+#[ignore = "make e2e-alone runs it"]
 async fn law_11_a_route_for_testers_that_is_edited_is_put_right_and_the_writer_named() {
     let scene = Scene::unguarded("tampered-testers").await;
     let testers = json!({ "headers": [{ "name": "x-tester", "value": "yes" }] });

@@ -100,10 +100,9 @@ async fn the_api_server_finds_no_fault_with_the_policies() {
                 let found = status["typeChecking"].clone();
                 found.is_object().then_some(found).ok_or("not checked")
             };
-            let found = wait_for("a policy is checked", TIMEOUT, poll)
-                .await
-                .unwrap();
+            let found = wait_for("a policy is checked", TIMEOUT, poll).await;
             admin.delete(&own).await.unwrap();
+            let found = found.unwrap();
             (found == json!({})).then_some(()).ok_or(found.to_string())
         };
         wait_for("a policy without faults", TIMEOUT, poll)

@@ -14,6 +14,7 @@ use kube::config::{AuthInfo, KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config};
 use serde_json::{Value, json};
 
+use super::installed;
 use crate::support::{Scene, TIMEOUT};
 
 pub const JSON: &str = "application/json";
@@ -221,26 +222,18 @@ pub async fn until_enforced(scene: &Scene) {
 /// Waits until the policies are older than five seconds: a sign-off that is not so much younger is `Unproven`.
 async fn until_proven(scene: &Scene) {
     let admin = User::admin(scene);
-    let plurals = [
-        "validatingadmissionpolicies",
-        "validatingadmissionpolicybindings",
-    ];
+    let files = installed::files().into_iter();
+    let validating = files.filter(|it| it["kind"].as_str().unwrap().starts_with("Validating"));
+    let paths: Vec<_> = validating.map(|it| installed::path(&it)).collect();
     let poll = async || {
-        let before = clock::now()
-            .saturating_sub(SignedDuration::from_secs(6))
-            .unwrap();
-        for plural in plurals {
-            let all = admin
-                .get(&format!("/apis/admissionregistration.k8s.io/v1/{plural}"))
-                .await;
-            for it in all.unwrap()["items"].as_array().unwrap() {
-                let written = it["metadata"]["managedFields"].as_array().unwrap().iter();
-                let written = written.filter(|it| it["subresource"].is_null());
-                let written = written.map(|it| it["time"].as_str().unwrap().parse().unwrap());
-                let written: Option<Timestamp> = written.max();
-                if written.is_some_and(|it| it > before) {
-                    return Err(format!("{plural}: {} is new", it["metadata"]["name"]));
-                }
+        let before = clock::now() - SignedDuration::from_secs(6);
+        for path in &paths {
+            let metadata = admin.get(path).await.unwrap()["metadata"].take();
+            let written = metadata["managedFields"].as_array().unwrap().iter();
+            let written = written.filter(|it| it["subresource"].is_null());
+            let mut written = written.map(|it| it["time"].as_str().unwrap().parse().unwrap());
+            if written.any(|at: Timestamp| at > before) {
+                return Err(format!("{path} is new"));
             }
         }
         Ok(())
