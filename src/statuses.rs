@@ -394,6 +394,7 @@ mod tests {
                     recorder,
                     rollouts: Cache::default(),
                     replica_sets: Cache::default(),
+                    services: Cache::default(),
                 },
                 caches: Caches {
                     claims: claims_store,
@@ -401,6 +402,7 @@ mod tests {
                     replica_sets: Cache::default(),
                     sign_offs: Cache::opened(),
                     interventions: Cache::opened(),
+                    services: Cache::opened(),
                     freezes_gap: Gap::default(),
                     policies: policies_store,
                     freezes: freezes_store,
