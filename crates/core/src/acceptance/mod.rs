@@ -57,4 +57,19 @@ pub(crate) mod tests {
         let conditions = conditions.map(|it| (&*it.type_, &*it.status, &*it.reason, &*it.message));
         conditions.collect()
     }
+
+    /// Of this spec, the first message has these words.
+    pub(crate) fn assert_invalid(conditions: &[Condition], words: &str, spec: &str) {
+        let facts = summary(conditions);
+        let values: Vec<_> = facts
+            .iter()
+            .map(|(kind, value, reason, _)| (*kind, *value, *reason))
+            .collect();
+        let expected = [
+            ("Accepted", "False", "Invalid"),
+            ("Stalled", "True", "Invalid"),
+        ];
+        assert_eq!(values, expected, "{spec}");
+        assert!(facts[0].3.contains(words), "{spec}: {facts:?}");
+    }
 }

@@ -8,24 +8,13 @@ use super::*;
 use crate::policy;
 use crate::provenance::attestation::keys::public_key_pem;
 use crate::provenance::attestation::statement::{Predicate, Statement};
+use crate::risk::tests::HARMLESS;
 
 /// A key that OpenSSL made for these tests alone.
 const PRIVATE: &str = "-----BEGIN PRIVATE KEY-----
 MC4CAQAwBQYDK2VwBCIEIKC/upcHwprQPZ/md9B50ATU5benfIgaTYS6hHhpNYqD
 -----END PRIVATE KEY-----
 ";
-
-const HARMLESS: [(&str, &str); 9] = [
-    ("contributor", "human"),
-    ("authors", "jane"),
-    ("reviewers", "carol"),
-    ("revision", "9f3c2e1"),
-    ("approved-revision", "9f3c2e1"),
-    ("tests", "PASSED"),
-    ("lines-added", "5"),
-    ("lines-deleted", "3"),
-    ("subsystems", "1"),
-];
 
 type Annotations = BTreeMap<String, String>;
 

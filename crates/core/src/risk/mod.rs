@@ -119,4 +119,4 @@ pub fn criticality(
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
