@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -55,6 +56,8 @@ pub struct StandIn {
     requests: Arc<Mutex<Vec<RecordedRequest>>>,
     faults: Arc<Mutex<Arc<Faults>>>,
     webhook: Arc<Mutex<Arc<Webhook>>>,
+    /// The last resourceVersion.
+    version: Arc<AtomicU64>,
 }
 
 impl StandIn {
@@ -65,6 +68,7 @@ impl StandIn {
             requests: Arc::default(),
             faults: Arc::new(Mutex::new(Arc::new(|_| None))),
             webhook: Arc::new(Mutex::new(Arc::new(|_| ()))),
+            version: Arc::default(),
         }
     }
 
@@ -94,7 +98,7 @@ impl StandIn {
     /// Stores an object at a path.
     pub fn put(&self, path: &str, mut object: Value) {
         let mut objects = self.objects.lock().unwrap();
-        let version = objects.len() + self.requests.lock().unwrap().len() + 1;
+        let version = self.version.fetch_add(1, Ordering::SeqCst) + 1;
         let uid = format!("uid-of-{path}");
         let metadata = object["metadata"].as_object_mut().unwrap();
         metadata.insert("resourceVersion".into(), json!(version.to_string()));
@@ -237,9 +241,9 @@ impl StandIn {
             })
         };
         let number = |name: &str| parameter(name).and_then(|it| it.parse::<usize>().ok());
-        let prefix = format!("{path}/");
+        let version = self.version.load(Ordering::SeqCst);
         let objects = self.objects.lock().unwrap();
-        let all = objects.iter().filter(|(key, _)| key.starts_with(&prefix));
+        let all = objects.iter().filter(|(key, _)| is_of(key, path));
         let all = all.map(|(_, object)| object);
         let all: Vec<_> = all.filter(|object| is_selected(object)).collect();
         let from = number("continue").unwrap_or(0).min(all.len());
@@ -251,7 +255,7 @@ impl StandIn {
         };
         json!({
             "kind": "List", "apiVersion": "v1", "items": all[from..to],
-            "metadata": { "continue": more, "resourceVersion": "1" },
+            "metadata": { "continue": more, "resourceVersion": version.to_string() },
         })
     }
 }
@@ -260,6 +264,15 @@ impl StandIn {
 fn is_collection(path: &str) -> bool {
     let (_, after) = path.split_once("/namespaces/").unwrap_or_default();
     after.matches('/').count() == 1 || !path.contains("/namespaces/")
+}
+
+/// Whether an object is one of a collection: of a namespace, or of all of them.
+fn is_of(object: &str, collection: &str) -> bool {
+    let folder = object.rsplit_once('/').map_or("", |(folder, _)| folder);
+    let (group, plural) = collection.rsplit_once('/').unwrap_or_default();
+    let namespaced = format!("{group}/namespaces/");
+    folder == collection
+        || (folder.starts_with(&namespaced) && folder.rsplit('/').next() == Some(plural))
 }
 
 /// A parameter of a query without its percent signs.
