@@ -89,6 +89,19 @@ pub(crate) fn set_labels(rollout: &Rollout, template: &PodTemplate, hash: &str) 
     json!(labels)
 }
 
+/// The stored pod template of a Deployment or ReplicaSet, without fields that controllers and some API servers add.
+pub(crate) fn stored_template(mut template: Value) -> PodTemplate {
+    if let Some(metadata) = template.get_mut("metadata").and_then(Value::as_object_mut) {
+        if metadata.get("creationTimestamp") == Some(&Value::Null) {
+            metadata.remove("creationTimestamp");
+        }
+        if let Some(labels) = metadata.get_mut("labels").and_then(Value::as_object_mut) {
+            labels.remove(HASH_LABEL);
+        }
+    }
+    PodTemplate(template)
+}
+
 fn annotations(new: &NewReplicaSet, at: Timestamp) -> Value {
     let replicas = new.replicas;
     let requested = RequestedReplicas { replicas, at };

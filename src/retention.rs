@@ -159,6 +159,7 @@ mod tests {
     use crate::lease::Lease;
     use crate::stand_in::StandIn;
     use crate::telemetry::Telemetry;
+    use crate::watch::Cache;
 
     /// The metadata of a record that is far older than a week.
     fn record(labels: &Value, annotations: &Value) -> ObjectMeta {
@@ -226,6 +227,8 @@ mod tests {
             lease,
             telemetry,
             recorder,
+            rollouts: Cache::default(),
+            replica_sets: Cache::default(),
         };
         let labels = json!({ ROLLOUT_UID_LABEL: "gone", KEEP_FOR_LABEL: "24h" });
         let stamp = json!({ DELETED_AT_ANNOTATION: "2025-03-01T00:00:00Z" });

@@ -9,7 +9,7 @@ use crate::act::events::Recorder;
 use crate::lease::Lease;
 use crate::stand_in::{Fault, RecordedRequest, StandIn};
 use crate::telemetry::Telemetry;
-use crate::watch::{Claim, WatchedFreeze, WatchedPolicy, WatchedTemplate};
+use crate::watch::{Cache, Claim, WatchedFreeze, WatchedPolicy, WatchedTemplate};
 
 const ROOT: &str = "/apis/countersign.dev/v1alpha1";
 const TEMPLATES: &str = "namespaces/shop/analysistemplates";
@@ -57,9 +57,13 @@ impl Scene {
                 lease,
                 telemetry,
                 recorder,
+                rollouts: Cache::default(),
+                replica_sets: Cache::default(),
             },
             caches: Caches {
                 claims: claims_store,
+                rollouts: Cache::default(),
+                replica_sets: Cache::default(),
                 policies: policies_store,
                 freezes: freezes_store,
                 templates: templates_store,

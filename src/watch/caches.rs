@@ -1,14 +1,26 @@
 //! The caches of the watches.
 
+use std::fmt::Debug;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
+use countersign_api::{MANAGED_BY_LABEL, MANAGER, Rollout};
+use k8s_openapi::api::apps::v1::ReplicaSet;
 use k8s_openapi::api::core::v1::Namespace;
+use kube::api::ListParams;
 use kube::core::PartialObjectMeta;
 use kube::runtime::reflector::Store;
 use kube::runtime::watcher;
+use kube::{Api, Client, Resource, ResourceExt};
+use serde::de::DeserializeOwned;
 
+use crate::api_server::sentence;
+use crate::timing::LEASE_RETRY;
+use crate::watch::cache::{Cache, Cached, Listed, ends_watch, integer};
+use crate::watch::changes::Pods;
 use crate::watch::claim::Claim;
+use crate::watch::task::SMALL;
 use crate::watch::watched::{WatchedFreeze, WatchedPolicy, WatchedTemplate};
 
 /// The caches of the watches.
@@ -16,6 +28,10 @@ use crate::watch::watched::{WatchedFreeze, WatchedPolicy, WatchedTemplate};
 pub struct Caches {
     /// Every Rollout's claims.
     pub claims: Store<Claim>,
+    /// Every Rollout as a whole.
+    pub rollouts: Cache,
+    /// The ReplicaSets that the controller owns.
+    pub replica_sets: Cache,
     /// Every policy.
     pub policies: Store<WatchedPolicy>,
     /// Every Freeze, for its status alone: decisions read Freezes live.
@@ -38,9 +54,7 @@ impl Gap {
     pub(super) fn note<K>(&self, event: &Result<watcher::Event<K>, watcher::Error>) {
         match event {
             Ok(watcher::Event::InitDone) => self.0.store(false, Ordering::Release),
-            Err(watcher::Error::WatchError(status)) if status.code == GONE => {
-                self.0.store(true, Ordering::Release);
-            }
+            Err(error) if ends_watch(error) => self.0.store(true, Ordering::Release),
             _ => {}
         }
     }
@@ -52,15 +66,24 @@ impl Gap {
     }
 }
 
-/// The status of a watch whose resource version is too old.
-const GONE: u16 = 410;
-
 impl Caches {
     /// Waits until every cache that decisions use has been filled once.
     pub async fn ready(&self) -> bool {
         self.claims.wait_until_ready().await.is_ok()
             && self.policies.wait_until_ready().await.is_ok()
             && self.namespaces.wait_until_ready().await.is_ok()
+    }
+
+    /// Opens the caches of Rollouts and ReplicaSets, once it is known what other leaders have written.
+    pub async fn open(&self, client: &Client) {
+        let rollouts = Api::<Rollout>::all(client.clone());
+        let sets = Api::<ReplicaSet>::all(client.clone());
+        let all = ListParams::default();
+        let owned = all.clone().labels(&format!("{MANAGED_BY_LABEL}={MANAGER}"));
+        tokio::join!(
+            open::<Claim, _>(&self.rollouts, &rollouts, &all),
+            open::<Pods, _>(&self.replica_sets, &sets, &owned),
+        );
     }
 
     /// Why it is not known at present which policies govern a Rollout.
@@ -73,14 +96,85 @@ impl Caches {
     }
 }
 
+/// Opens one cache, by the versions of the objects that it has to reach.
+async fn open<C, K>(cache: &Cache, api: &Api<K>, of: &ListParams)
+where
+    C: Cached,
+    K: Resource + Clone + DeserializeOwned + Debug,
+{
+    while let Err(error) = try_open::<C, K>(cache, api, of).await {
+        tracing::warn!(error = %sentence(&error), "the versions of objects could not be listed; until then Rollouts are read");
+        tokio::time::sleep(LEASE_RETRY).await;
+    }
+}
+
+async fn try_open<C, K>(cache: &Cache, api: &Api<K>, of: &ListParams) -> Result<(), kube::Error>
+where
+    C: Cached,
+    K: Resource + Clone + DeserializeOwned + Debug,
+{
+    let since = Instant::now();
+    let mut page = of.clone().limit(SMALL);
+    let mut all = Vec::new();
+    loop {
+        let list = api.list_metadata(&page).await?;
+        all.extend(list.items.iter().map(|it| Listed {
+            namespace: it.namespace().unwrap_or_default(),
+            name: it.name_any(),
+            rollout: C::rollout(&it.metadata).unwrap_or_default(),
+            version: integer(it.metadata.resource_version.as_deref()),
+        }));
+        match list.metadata.continue_.filter(|token| !token.is_empty()) {
+            Some(token) => page = page.continue_token(&token),
+            None => {
+                let version = integer(list.metadata.resource_version.as_deref());
+                cache.open(since, version.unwrap_or_default(), all);
+                return Ok(());
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
 
     use kube::core::Status;
     use kube::runtime::reflector::{self, store::Writer};
+    use serde_json::Value;
 
     use super::*;
+
+    impl Caches {
+        /// A list of these Rollouts and ReplicaSets.
+        pub(crate) fn list(&self, rollouts: Vec<Value>, sets: Vec<Value>) {
+            list::<Claim>(&self.rollouts, rollouts);
+            list::<Pods>(&self.replica_sets, sets);
+        }
+
+        /// An event about a ReplicaSet.
+        pub(crate) fn report_set(&self, set: Value) {
+            let kept = serde_json::from_value(set).unwrap();
+            let event = Ok(watcher::Event::Apply(kept));
+            self.replica_sets.take::<Pods>(event).unwrap();
+        }
+
+        /// An event about a Rollout.
+        pub(crate) fn report_rollout(&self, rollout: Value) {
+            let kept = serde_json::from_value(rollout).unwrap();
+            let event = Ok(watcher::Event::Apply(kept));
+            self.rollouts.take::<Claim>(event).unwrap();
+        }
+    }
+
+    fn list<K: Cached>(cache: &Cache, all: Vec<Value>) {
+        let all = all.into_iter();
+        let all = all.map(|it| watcher::Event::InitApply(serde_json::from_value(it).unwrap()));
+        let events = std::iter::once(watcher::Event::Init).chain(all);
+        for event in events.chain([watcher::Event::InitDone]) {
+            cache.take::<K>(Ok(event)).unwrap();
+        }
+    }
 
     fn fill<K>(mut writer: Writer<K>)
     where
@@ -100,6 +194,8 @@ mod tests {
         let (templates, _of_templates) = reflector::store();
         let caches = Caches {
             claims,
+            rollouts: Cache::default(),
+            replica_sets: Cache::default(),
             policies,
             freezes,
             templates,

@@ -2,8 +2,8 @@
 //!
 //! | watch | kept in memory | why |
 //! |---|---|---|
-//! | Rollouts | selector, pod labels, Services, `dependsOn`, names of AnalysisTemplates, whether a change is under way ([`Claim`]) | triggers; who claims which pods and Services, and depends on whom |
-//! | ReplicaSets that the controller owns | hashes of what decisions depend on, and of the Rollout | triggers |
+//! | Rollouts | all but managed fields; beside that selector, pod labels, Services, `dependsOn`, names of AnalysisTemplates, whether a change is under way ([`Claim`]) | triggers, decisions; who claims which pods and Services, and depends on whom |
+//! | ReplicaSets that the controller owns | numbers of pods, the recorded template if the stored one is the same; hashes of what decisions depend on, and of the Rollout | triggers, decisions |
 //! | Jobs that the controller owns | hashes of the version and the Rollout | triggers |
 //! | RolloutPolicies | spec and status | every decision; their statuses |
 //! | `SignOff`s, Interventions | hashes of the version and the Rollout | triggers |
@@ -13,17 +13,20 @@
 //! | Namespaces | labels | which policies govern, criticality |
 //! | Deployments, from the first that is adopted | nothing | triggers |
 //!
-//! The inputs of a decision (the Rollout, its ReplicaSets, Jobs and Services) are read live.
+//! The other inputs of a decision (Services, routes, Jobs, what people made, records) are read live. What the caches give is
+//! confirmed before anything is written on it, unless there is no stable revision yet (`docs/decisions/036`).
 //!
 //! A watch that was disconnected for too long lists its objects again. Then only Rollouts are reconciled whose objects
 //! have changed since (`objects`): every restart of an API server would otherwise cost a reconcile of every Rollout.
 
 pub mod batch;
+mod cache;
 mod caches;
 mod changes;
 mod claim;
 mod deployments;
 mod objects;
+mod pruned;
 mod routes;
 pub(crate) mod task;
 mod trigger;
@@ -34,17 +37,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use countersign_api::{Intervention, MANAGED_BY_LABEL, MANAGER, RouteKind, SignOff};
-use futures::StreamExt;
+use futures::{Stream, StreamExt};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::core::{ApiResource, DynamicObject, PartialObjectMeta};
 use kube::runtime::reflector::{self, ObjectRef, Store};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
-use serde::de::DeserializeOwned;
 use tokio::sync::{mpsc, watch};
 
 use crate::telemetry::Telemetry;
+pub use crate::watch::cache::Cache;
+use crate::watch::cache::Kept;
 pub use crate::watch::caches::{Caches, Gap};
 use crate::watch::changes::{ClaimChanges, Pods, hash, strip_claim};
 pub use crate::watch::claim::Claim;
@@ -73,7 +77,14 @@ pub struct Watches {
 pub fn start(client: &Client, telemetry: &Arc<Telemetry>) -> Watches {
     let (send, triggers) = mpsc::unbounded_channel();
     let (governing, _) = watch::channel(());
-    let claims = watch_claims(client, telemetry, send.clone(), governing.clone());
+    let rollouts = Cache::default();
+    let claims = watch_claims(
+        client,
+        telemetry,
+        &rollouts,
+        send.clone(),
+        governing.clone(),
+    );
     let gaps = [Gap::default(), Gap::default()];
     let policies = watch_policies(client, telemetry, &gaps[0], send.clone(), governing.clone());
     let namespaces = watch_namespaces(client, telemetry, &gaps[1], governing.clone());
@@ -82,13 +93,19 @@ pub fn start(client: &Client, telemetry: &Arc<Telemetry>) -> Watches {
         version: Pods::version,
         is_expected: Pods::is_blank,
     };
-    sets.watch(client, telemetry, &claims, send.clone());
+    let replica_sets = Cache::default();
+    let cache = replica_sets.clone();
+    let events = watcher(Api::<Kept<Pods>>::all(client.clone()), of_controller());
+    let events = events.map(move |event| cache.take(event));
+    sets.watch(events, telemetry, &claims, send.clone());
     let jobs = Owned::<PartialObjectMeta<Job>> {
         kind: "Job",
         version: |job| hash(&job.metadata.resource_version),
         is_expected: |_| false,
     };
-    jobs.watch(client, telemetry, &claims, send.clone());
+    let api = Api::<PartialObjectMeta<Job>>::all(client.clone());
+    let events = watcher(api, of_controller());
+    jobs.watch(events, telemetry, &claims, send.clone());
     watch_requests::<SignOff>("SignOff", client, telemetry, &claims, send.clone());
     watch_requests::<Intervention>("Intervention", client, telemetry, &claims, send.clone());
     for kind in RouteKind::ALL {
@@ -99,6 +116,8 @@ pub fn start(client: &Client, telemetry: &Arc<Telemetry>) -> Watches {
     Watches {
         caches: Caches {
             claims,
+            rollouts,
+            replica_sets,
             policies,
             freezes,
             templates,
@@ -114,11 +133,16 @@ pub fn start(client: &Client, telemetry: &Arc<Telemetry>) -> Watches {
 fn watch_claims(
     client: &Client,
     telemetry: &Arc<Telemetry>,
+    cache: &Cache,
     send: mpsc::UnboundedSender<Trigger>,
     governing: watch::Sender<()>,
 ) -> Store<Claim> {
     let (store, writer) = reflector::store();
-    let events = watcher(Api::<Claim>::all(client.clone()), config(LARGE)).modify(strip_claim);
+    let cache = cache.clone();
+    let events = watcher(Api::<Kept<Claim>>::all(client.clone()), config(LARGE));
+    // The whole is kept before its event triggers a reconcile.
+    let events = events.map(move |event| cache.take(event));
+    let events = events.modify(strip_claim);
     let mut changes = ClaimChanges::new(store.clone());
     let mut deployments = Deployments::new(client, telemetry, store.clone(), send.clone());
     run(
@@ -255,20 +279,23 @@ struct Owned<K> {
     is_expected: fn(&K) -> bool,
 }
 
+/// The configuration of a watch on what the controller owns.
+fn of_controller() -> watcher::Config {
+    config(LARGE).labels(&format!("{MANAGED_BY_LABEL}={MANAGER}"))
+}
+
 impl<K> Owned<K>
 where
-    K: Resource<DynamicType = ()> + std::fmt::Debug + Clone + DeserializeOwned + Send + 'static,
+    K: Resource<DynamicType = ()> + Send + 'static,
 {
-    /// Watches the objects; events without a relevant change trigger nothing.
+    /// Reconciles the owners of the objects; events without a relevant change trigger nothing.
     fn watch(
         self,
-        client: &Client,
+        events: impl Stream<Item = Result<watcher::Event<K>, watcher::Error>> + Send + 'static,
         telemetry: &Arc<Telemetry>,
         claims: &Store<Claim>,
         send: mpsc::UnboundedSender<Trigger>,
     ) {
-        let config = config(LARGE).labels(&format!("{MANAGED_BY_LABEL}={MANAGER}"));
-        let events = watcher(Api::<K>::all(client.clone()), config);
         let (mut objects, claims) = (Objects::default(), claims.clone());
         let kind = self.kind;
         let triggers = move |event| self.triggers(&mut objects, &claims, event);

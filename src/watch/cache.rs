@@ -1,0 +1,446 @@
+//! What a watch has reported of one kind, and whether that includes the controller's own writes.
+//!
+//! The resource versions of one kind are integers that grow with each write (by contract since Kubernetes 1.35, KEP-5504).
+//! So an own write is remembered with the version that the API server answered, and until the watch has reported it, the
+//! cache answers nothing about its Rollout. It answers nothing either before the first list, after the API server has ended
+//! the watch until the next one, and before it is known what other leaders have written.
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Debug;
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::Resource;
+use kube::runtime::watcher::{self, Event};
+use serde::de::{DeserializeOwned, Error as _};
+use serde::{Deserialize, Deserializer};
+use serde_json::Value;
+
+/// Most bytes that are kept of one object; a larger one is read.
+const MOST_OF_ONE: usize = 64 << 10;
+/// Most bytes that are kept of all objects of a kind; those beyond it are read.
+const MOST_OF_ALL: usize = 64 << 20;
+/// The status of a watch whose resource version is too old.
+const GONE: u16 = 410;
+
+/// A kind whose objects are cached, by the fields for which its events are watched.
+pub(super) trait Cached:
+    Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static
+{
+    /// What decisions need of an object.
+    fn prune(object: Value) -> Value;
+
+    /// The uid of the Rollout to which an object belongs.
+    fn rollout(metadata: &ObjectMeta) -> Option<String>;
+}
+
+/// An object as its watch decodes it.
+#[derive(Clone, Debug)]
+pub(super) struct Kept<K> {
+    fields: K,
+    /// What is kept of the object; `None` if that is too large.
+    json: Option<Arc<[u8]>>,
+}
+
+impl<K: Resource> Resource for Kept<K> {
+    type DynamicType = K::DynamicType;
+    type Scope = K::Scope;
+
+    fn kind(kind: &Self::DynamicType) -> Cow<'_, str> {
+        K::kind(kind)
+    }
+
+    fn group(kind: &Self::DynamicType) -> Cow<'_, str> {
+        K::group(kind)
+    }
+
+    fn version(kind: &Self::DynamicType) -> Cow<'_, str> {
+        K::version(kind)
+    }
+
+    fn plural(kind: &Self::DynamicType) -> Cow<'_, str> {
+        K::plural(kind)
+    }
+
+    fn meta(&self) -> &ObjectMeta {
+        self.fields.meta()
+    }
+
+    fn meta_mut(&mut self) -> &mut ObjectMeta {
+        self.fields.meta_mut()
+    }
+}
+
+impl<'de, K: Cached> Deserialize<'de> for Kept<K> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let object = Value::deserialize(deserializer)?;
+        let fields = K::deserialize(&object).map_err(D::Error::custom)?;
+        let json = serde_json::to_vec(&K::prune(object)).map_err(D::Error::custom)?;
+        let json = (json.len() <= MOST_OF_ONE).then(|| json.into());
+        Ok(Self { fields, json })
+    }
+}
+
+/// Whether the API server has ended a watch for good: changes may be missing until its objects are listed again.
+pub(super) fn ends_watch(error: &watcher::Error) -> bool {
+    matches!(error, watcher::Error::WatchError(status) if status.code == GONE)
+}
+
+/// The objects of one kind, as a watch reports them.
+#[derive(Clone, Debug, Default)]
+pub struct Cache(Arc<Mutex<State>>);
+
+/// A namespace, and a name or a uid in it.
+type Key = (String, String);
+
+#[derive(Debug, Default)]
+struct State {
+    contents: Contents,
+    /// The highest version that was reported.
+    progress: u64,
+    /// The list that is under way.
+    listing: Option<Listing>,
+    /// Whether the objects were listed, and the watch has not ended since.
+    is_complete: bool,
+    /// Whether it is known what other leaders have written.
+    is_open: bool,
+    /// Whether a version was no integer, so that none can be compared.
+    is_unordered: bool,
+    /// What the watch has to report before anything is answered about a Rollout, by the object.
+    awaited: BTreeMap<Key, Awaited>,
+}
+
+/// The objects by namespace and name.
+#[derive(Debug, Default)]
+struct Contents {
+    objects: BTreeMap<Key, Entry>,
+    /// The names of each Rollout's objects, by namespace and its uid.
+    of_rollouts: BTreeMap<Key, BTreeSet<String>>,
+    bytes: usize,
+}
+
+#[derive(Debug)]
+struct Entry {
+    uid: String,
+    version: u64,
+    rollout: Option<String>,
+    json: Option<Arc<[u8]>>,
+}
+
+#[derive(Debug)]
+struct Listing {
+    since: Instant,
+    contents: Contents,
+}
+
+#[derive(Debug)]
+struct Awaited {
+    /// The uid of the Rollout.
+    rollout: String,
+    /// From when on a list shows it.
+    since: Instant,
+    what: What,
+}
+
+/// What an object has to be.
+#[derive(Debug)]
+enum What {
+    /// Of this version, or a later one.
+    Version(u64),
+    /// Another one than that with this uid, or none.
+    Gone(String),
+}
+
+/// An object of which another leader may have written this version.
+#[derive(Debug)]
+pub(super) struct Listed {
+    pub(super) namespace: String,
+    pub(super) name: String,
+    pub(super) rollout: String,
+    pub(super) version: Option<u64>,
+}
+
+/// The integer of a resource version.
+pub(super) fn integer(version: Option<&str>) -> Option<u64> {
+    version?.parse().ok()
+}
+
+impl Cache {
+    /// The object of this name; `None` if it has to be read.
+    #[must_use]
+    pub fn get(&self, namespace: &str, name: &str) -> Option<Arc<[u8]>> {
+        self.answer(|state| {
+            let key = (namespace.to_owned(), name.to_owned());
+            let awaited = state.awaited.get(&key);
+            if awaited.is_some_and(|it| !state.has_reached(&key, it)) {
+                return None;
+            }
+            state.contents.objects.get(&key)?.json.clone()
+        })
+    }
+
+    /// The objects of the Rollout with this uid; `None` if they have to be read.
+    #[must_use]
+    pub fn of_rollout(&self, namespace: &str, uid: &str) -> Option<Vec<Arc<[u8]>>> {
+        self.answer(|state| {
+            let mut awaited = state.awaited.iter();
+            if awaited.any(|(key, it)| it.rollout == uid && !state.has_reached(key, it)) {
+                return None;
+            }
+            let of = (namespace.to_owned(), uid.to_owned());
+            let names = state.contents.of_rollouts.get(&of);
+            let objects = names.into_iter().flatten().map(|name| {
+                let key = (namespace.to_owned(), name.clone());
+                state.contents.objects.get(&key)?.json.clone()
+            });
+            objects.collect()
+        })
+    }
+
+    /// Notes an own write: nothing is answered about its Rollout until the watch has reported the written object.
+    pub fn wrote(&self, rollout: &str, written: &ObjectMeta) {
+        let version = integer(written.resource_version.as_deref());
+        // What is no integer is awaited until the next list.
+        let what = What::Version(version.unwrap_or(u64::MAX));
+        let name = written.name.clone().unwrap_or_default();
+        let key = (written.namespace.clone().unwrap_or_default(), name);
+        self.await_own(key, rollout, what);
+    }
+
+    /// Notes an own deletion of the object with this uid.
+    pub fn deleted(&self, rollout: &str, namespace: &str, name: &str, uid: &str) {
+        let key = (namespace.to_owned(), name.to_owned());
+        self.await_own(key, rollout, What::Gone(uid.to_owned()));
+    }
+
+    fn await_own(&self, key: Key, rollout: &str, what: What) {
+        let awaited = Awaited {
+            rollout: rollout.to_owned(),
+            since: Instant::now(),
+            what,
+        };
+        self.change(|state| state.wait_for(key, awaited));
+    }
+
+    /// Answers from now on, as soon as the watch has reported what this list of all objects has, which began at `since`
+    /// and is of this version.
+    pub(super) fn open(&self, since: Instant, version: u64, all: Vec<Listed>) {
+        self.change(|state| {
+            let mut there = BTreeSet::new();
+            for it in all {
+                let key = (it.namespace, it.name);
+                there.insert(key.clone());
+                let awaited = Awaited {
+                    rollout: it.rollout,
+                    since,
+                    what: What::Version(it.version.unwrap_or(u64::MAX)),
+                };
+                state.wait_for(key, awaited);
+            }
+            let objects = state.contents.objects.iter();
+            let gone = objects.filter(|(key, it)| it.version <= version && !there.contains(*key));
+            let gone = gone.map(|(key, it)| {
+                let awaited = Awaited {
+                    rollout: it.rollout.clone().unwrap_or_default(),
+                    since,
+                    what: What::Gone(it.uid.clone()),
+                };
+                (key.clone(), awaited)
+            });
+            let gone: Vec<_> = gone.collect();
+            for (key, awaited) in gone {
+                state.wait_for(key, awaited);
+            }
+            state.is_open = true;
+        });
+    }
+
+    /// Notes an event, and passes on the fields for which its kind is watched.
+    pub(super) fn take<K: Cached>(
+        &self,
+        event: Result<Event<Kept<K>>, watcher::Error>,
+    ) -> Result<Event<K>, watcher::Error> {
+        let event = match event {
+            Ok(event) => event,
+            Err(error) => {
+                if ends_watch(&error) {
+                    self.change(|state| state.is_complete = false);
+                }
+                return Err(error);
+            }
+        };
+        Ok(match event {
+            Event::Init => {
+                self.change(State::begin_list);
+                Event::Init
+            }
+            Event::InitApply(kept) => {
+                self.note(&kept, State::list);
+                Event::InitApply(kept.fields)
+            }
+            Event::InitDone => {
+                self.change(State::end_list);
+                Event::InitDone
+            }
+            Event::Apply(kept) => {
+                self.note(&kept, State::apply);
+                Event::Apply(kept.fields)
+            }
+            Event::Delete(kept) => {
+                self.note(&kept, |state, key, entry| state.delete(&key, entry.version));
+                Event::Delete(kept.fields)
+            }
+        })
+    }
+
+    fn note<K: Cached>(&self, kept: &Kept<K>, note: impl FnOnce(&mut State, Key, Entry)) {
+        let metadata = kept.meta();
+        let name = metadata.name.clone().unwrap_or_default();
+        let key = (metadata.namespace.clone().unwrap_or_default(), name);
+        let version = integer(metadata.resource_version.as_deref());
+        self.change(|state| {
+            let Some(version) = version else {
+                state.is_unordered = true;
+                return;
+            };
+            let entry = Entry {
+                uid: metadata.uid.clone().unwrap_or_default(),
+                version,
+                rollout: K::rollout(metadata),
+                json: kept.json.clone(),
+            };
+            note(state, key, entry);
+        });
+    }
+
+    fn answer<T>(&self, answer: impl FnOnce(&State) -> Option<T>) -> Option<T> {
+        let state = self.0.lock().ok()?;
+        let answers = state.is_open && state.is_complete && !state.is_unordered;
+        answers.then(|| answer(&state)).flatten()
+    }
+
+    fn change(&self, change: impl FnOnce(&mut State)) {
+        // Nothing panics while it is locked.
+        if let Ok(mut state) = self.0.lock() {
+            change(&mut state);
+        }
+    }
+}
+
+impl State {
+    fn begin_list(&mut self) {
+        self.listing = Some(Listing {
+            since: Instant::now(),
+            contents: Contents::default(),
+        });
+    }
+
+    fn list(&mut self, key: Key, entry: Entry) {
+        if let Some(listing) = &mut self.listing {
+            listing.contents.insert(key, entry);
+        }
+    }
+
+    /// The list replaces what was known. Versions may have gone back, as after a restored backup.
+    fn end_list(&mut self) {
+        let Some(Listing { since, contents }) = self.listing.take() else {
+            return;
+        };
+        let versions = contents.objects.values().map(|it| it.version);
+        self.progress = versions.max().unwrap_or_default();
+        self.contents = contents;
+        self.is_complete = true;
+        self.awaited.retain(|_, it| it.since >= since);
+    }
+
+    fn apply(&mut self, key: Key, entry: Entry) {
+        // Events come in the order of their versions, so an earlier one is a repetition.
+        if entry.version <= self.progress {
+            return;
+        }
+        self.progress = entry.version;
+        self.contents.insert(key.clone(), entry);
+        self.settle(&key);
+    }
+
+    fn delete(&mut self, key: &Key, version: u64) {
+        self.progress = self.progress.max(version);
+        let known = self.contents.objects.get(key);
+        if known.is_some_and(|it| it.version <= version) {
+            self.contents.remove(key);
+        }
+        self.settle(key);
+    }
+
+    fn wait_for(&mut self, key: Key, awaited: Awaited) {
+        let before = self.awaited.get(&key);
+        let is_newer = before.is_none_or(|it| it.since <= awaited.since);
+        if is_newer && !self.has_reached(&key, &awaited) {
+            self.awaited.insert(key, awaited);
+        }
+    }
+
+    /// Forgets what is no longer awaited of an object.
+    fn settle(&mut self, key: &Key) {
+        let awaited = self.awaited.get(key);
+        if awaited.is_some_and(|it| self.has_reached(key, it)) {
+            self.awaited.remove(key);
+        }
+    }
+
+    fn has_reached(&self, key: &Key, awaited: &Awaited) -> bool {
+        let known = self.contents.objects.get(key);
+        match (&awaited.what, known) {
+            (What::Version(version), Some(known)) => known.version >= *version,
+            // It was deleted since, or its creation is not reported yet.
+            (What::Version(version), None) => self.progress >= *version,
+            (What::Gone(uid), known) => known.is_none_or(|known| known.uid != *uid),
+        }
+    }
+}
+
+impl Contents {
+    fn insert(&mut self, key: Key, mut entry: Entry) {
+        self.remove(&key);
+        let bytes = self.bytes.saturating_add(entry.length());
+        if bytes > MOST_OF_ALL {
+            entry.json = None;
+        } else {
+            self.bytes = bytes;
+        }
+        if let Some(rollout) = &entry.rollout {
+            let of = (key.0.clone(), rollout.clone());
+            let names = self.of_rollouts.entry(of).or_default();
+            names.insert(key.1.clone());
+        }
+        self.objects.insert(key, entry);
+    }
+
+    fn remove(&mut self, key: &Key) {
+        let Some(gone) = self.objects.remove(key) else {
+            return;
+        };
+        self.bytes = self.bytes.saturating_sub(gone.length());
+        let Some(rollout) = gone.rollout else {
+            return;
+        };
+        let of = (key.0.clone(), rollout);
+        if let Some(names) = self.of_rollouts.get_mut(&of) {
+            names.remove(&key.1);
+            if names.is_empty() {
+                self.of_rollouts.remove(&of);
+            }
+        }
+    }
+}
+
+impl Entry {
+    fn length(&self) -> usize {
+        self.json.as_ref().map_or(0, |json| json.len())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,195 @@
+//! What is kept of Rollouts and ReplicaSets.
+//!
+//! Of a ReplicaSet whose stored template is the recorded one, apart from defaults, the recorded one is kept. Of any other
+//! no template is kept, so it is read, and then compared with what was decided.
+
+use countersign_api::{
+    PodTemplate, REQUESTED_ANNOTATION, REVISION_ANNOTATION, ROLLOUT_UID_LABEL, TEMPLATE_ANNOTATION,
+    TEMPLATE_DIGEST_ANNOTATION,
+};
+use countersign_core::risk;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use serde_json::{Map, Value, json};
+
+use crate::owned;
+use crate::watch::cache::Cached;
+use crate::watch::changes::Pods;
+use crate::watch::claim::Claim;
+
+/// The manifest that client-side apply keeps.
+const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+
+impl Cached for Claim {
+    fn prune(mut rollout: Value) -> Value {
+        let metadata = rollout.get_mut("metadata").and_then(Value::as_object_mut);
+        if let Some(metadata) = metadata {
+            metadata.remove("managedFields");
+            let annotations = metadata.get_mut("annotations");
+            if let Some(annotations) = annotations.and_then(Value::as_object_mut) {
+                annotations.remove(LAST_APPLIED);
+            }
+        }
+        rollout
+    }
+
+    fn rollout(metadata: &ObjectMeta) -> Option<String> {
+        metadata.uid.clone()
+    }
+}
+
+impl Cached for Pods {
+    fn prune(set: Value) -> Value {
+        let mut annotations = vec![
+            TEMPLATE_DIGEST_ANNOTATION,
+            REVISION_ANNOTATION,
+            REQUESTED_ANNOTATION,
+        ];
+        if is_as_recorded(&set) {
+            annotations.push(TEMPLATE_ANNOTATION);
+        }
+        let annotations = pick(set.pointer("/metadata/annotations"), &annotations);
+        let fields = [
+            "name",
+            "namespace",
+            "uid",
+            "resourceVersion",
+            "deletionTimestamp",
+            "labels",
+            "ownerReferences",
+        ];
+        let mut metadata = pick(set.get("metadata"), &fields);
+        metadata.insert("annotations".to_owned(), Value::Object(annotations));
+        let mut spec = pick(set.get("spec"), &["replicas", "minReadySeconds"]);
+        let labels = pick(set.pointer("/spec/template/metadata"), &["labels"]);
+        spec.insert("template".to_owned(), json!({ "metadata": labels }));
+        let fields = [
+            "replicas",
+            "readyReplicas",
+            "availableReplicas",
+            "conditions",
+        ];
+        let status = pick(set.get("status"), &fields);
+        json!({ "metadata": metadata, "spec": spec, "status": status })
+    }
+
+    fn rollout(metadata: &ObjectMeta) -> Option<String> {
+        let mut owners = metadata.owner_references.iter().flatten();
+        match owners.find(|owner| owner.controller == Some(true)) {
+            Some(owner) => (owner.kind == "Rollout").then(|| owner.uid.clone()),
+            None => metadata.labels.as_ref()?.get(ROLLOUT_UID_LABEL).cloned(),
+        }
+    }
+}
+
+/// Whether the stored template of a ReplicaSet differs from the recorded one by defaults alone.
+fn is_as_recorded(set: &Value) -> bool {
+    let recorded = || {
+        let annotations = set.pointer("/metadata/annotations")?;
+        let recorded = annotations.get(TEMPLATE_ANNOTATION)?.as_str()?;
+        serde_json::from_str(recorded).ok().map(PodTemplate)
+    };
+    let stored = set.pointer("/spec/template");
+    stored.zip(recorded()).is_some_and(|(stored, recorded)| {
+        let stored = owned::stored_template(stored.clone());
+        risk::differences(Some(&recorded), &stored).is_empty()
+    })
+}
+
+/// These fields, as far as the object has them.
+fn pick(object: Option<&Value>, fields: &[&str]) -> Map<String, Value> {
+    let fields = fields.iter().filter_map(|name| {
+        let value = object?.get(*name)?.clone();
+        Some(((*name).to_owned(), value))
+    });
+    fields.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set(image: &str) -> Value {
+        let recorded = json!({
+            "metadata": { "labels": { "app": "web" } },
+            "spec": { "containers": [{ "name": "app", "image": "web:1" }] },
+        });
+        json!({
+            "apiVersion": "apps/v1", "kind": "ReplicaSet",
+            "metadata": {
+                "name": "web-abc", "namespace": "shop", "uid": "1", "resourceVersion": "7",
+                "labels": { "app": "web" },
+                "annotations": {
+                    TEMPLATE_ANNOTATION: recorded.to_string(), TEMPLATE_DIGEST_ANNOTATION: "d",
+                    "note": "of no use",
+                },
+                "managedFields": [{ "manager": "countersign" }],
+            },
+            "spec": {
+                "replicas": 2,
+                "template": {
+                    "metadata": { "creationTimestamp": null, "labels": { "app": "web", "pod-template-hash": "abc" } },
+                    "spec": { "containers": [{ "name": "app", "image": image }], "restartPolicy": "Always" },
+                },
+            },
+            "status": { "replicas": 2, "availableReplicas": 1, "observedGeneration": 3 },
+        })
+    }
+
+    #[test]
+    fn the_template_of_a_replica_set_is_kept_only_if_it_is_the_recorded_one() {
+        let kept = Pods::prune(set("web:1"));
+        let recorded = kept["metadata"]["annotations"][TEMPLATE_ANNOTATION].as_str();
+        assert!(recorded.is_some_and(|it| it.contains("web:1")), "{kept}");
+        assert_eq!(kept["metadata"].get("managedFields"), None);
+        assert_eq!(kept["metadata"]["annotations"].get("note"), None);
+        assert_eq!(kept.pointer("/spec/template/spec"), None);
+        let hash = kept.pointer("/spec/template/metadata/labels/pod-template-hash");
+        assert_eq!(hash, Some(&json!("abc")));
+        assert_eq!(
+            kept["status"],
+            json!({ "replicas": 2, "availableReplicas": 1 })
+        );
+
+        let edited = Pods::prune(set("evil:1"));
+        assert_eq!(
+            edited["metadata"]["annotations"],
+            json!({ TEMPLATE_DIGEST_ANNOTATION: "d" })
+        );
+        assert!(!edited.to_string().contains("evil:1"), "{edited}");
+    }
+
+    #[test]
+    fn a_rollout_is_kept_whole_but_for_what_nobody_reads() {
+        let rollout = json!({
+            "metadata": {
+                "name": "web", "annotations": { LAST_APPLIED: "{}", "note": "kept" },
+                "managedFields": [{ "manager": "kubectl" }],
+            },
+            "spec": { "fieldOfTomorrow": 1 }, "status": { "phase": "Dreaming" },
+        });
+        let kept = json!({
+            "metadata": { "name": "web", "annotations": { "note": "kept" } },
+            "spec": { "fieldOfTomorrow": 1 }, "status": { "phase": "Dreaming" },
+        });
+        assert_eq!(Claim::prune(rollout), kept);
+    }
+
+    #[test]
+    fn a_replica_set_belongs_to_its_controller_or_else_to_the_rollout_of_its_label() {
+        let metadata = |owner: Value| -> ObjectMeta {
+            serde_json::from_value(json!({
+                "labels": { ROLLOUT_UID_LABEL: "of the label" }, "ownerReferences": owner,
+            }))
+            .unwrap()
+        };
+        let owner = |kind: &str| {
+            metadata(json!([{
+                "apiVersion": "x/v1", "kind": kind, "name": "web", "uid": "owner", "controller": true,
+            }]))
+        };
+        assert_eq!(Pods::rollout(&owner("Rollout")).as_deref(), Some("owner"));
+        assert_eq!(Pods::rollout(&owner("Deployment")), None);
+        let none = Pods::rollout(&metadata(json!([])));
+        assert_eq!(none.as_deref(), Some("of the label"));
+    }
+}
