@@ -8,7 +8,7 @@ use kube::api::{ListParams, Patch};
 use kube::{Api, ResourceExt};
 use serde_json::json;
 
-use super::{Actor, field_manager, ignoring_absence};
+use super::{Actor, absent_as_none, field_manager};
 use crate::act::error::{Error, Target};
 
 impl Actor {
@@ -107,7 +107,11 @@ impl Actor {
             "finalizers": finalizers,
         } }));
         let parameters = field_manager();
-        let write = ignoring_absence(rollouts.patch(&observation.name, &parameters, &patch));
-        self.write(Target::Finalizer, rollout, "patch", write).await
+        let write = absent_as_none(rollouts.patch(&observation.name, &parameters, &patch));
+        let written = self.write(Target::Finalizer, rollout, "patch", write);
+        if let Some(written) = written.await? {
+            self.rollouts.wrote(&observation.uid, &written.metadata);
+        }
+        Ok(())
     }
 }

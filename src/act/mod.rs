@@ -30,6 +30,7 @@ use serde_json::{Value, json};
 use crate::clock;
 use crate::lease::Lease;
 use crate::telemetry::Telemetry;
+use crate::watch::Cache;
 
 /// Carries decisions out.
 #[derive(Clone)]
@@ -42,6 +43,10 @@ pub struct Actor {
     pub telemetry: Arc<Telemetry>,
     /// Publishes Events.
     pub recorder: events::Recorder,
+    /// The cache of Rollouts, which has to reach own writes.
+    pub rollouts: Cache,
+    /// The cache of ReplicaSets, which has to reach own writes.
+    pub replica_sets: Cache,
 }
 
 impl Actor {
@@ -122,6 +127,8 @@ impl Actor {
         let (name, parameters, patch) = (rollout.name_any(), apply(), Patch::Apply(&body));
         let write = api.patch_status(&name, &parameters, &patch);
         let written = self.write(Target::Status, rollout, "patch", write).await?;
+        self.rollouts
+            .wrote(&rollout.uid().unwrap_or_default(), &written.metadata);
         self.warn_of_pruning(&body, &written);
         Ok(written.resource_version())
     }
@@ -234,20 +241,19 @@ impl Actor {
 }
 
 /// Applies a JSON patch whose tests require the observed values, so that a stale decision changes
-/// nothing.
+/// nothing; returns the object.
 async fn patch_places<K>(
     objects: &Api<K>,
     name: &str,
     operations: &[Value],
-) -> Result<(), kube::Error>
+) -> Result<K, kube::Error>
 where
     K: Clone + Debug + DeserializeOwned,
 {
     let patch = serde_json::from_value(json!(operations));
     let patch: json_patch::Patch = patch.map_err(kube::Error::SerdeError)?;
     let patch = Patch::Json::<()>(patch);
-    objects.patch(name, &field_manager(), &patch).await?;
-    Ok(())
+    objects.patch(name, &field_manager(), &patch).await
 }
 
 /// The preconditions for deleting an observed object.

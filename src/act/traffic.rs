@@ -33,7 +33,9 @@ impl Actor {
             TrafficAction::SelectRevision { service, hash } => {
                 let operations = selection(observation, service, hash);
                 let write = patch_places(&services, service, &operations);
-                self.write(Target::Selector, rollout, "patch", write).await
+                self.write(Target::Selector, rollout, "patch", write)
+                    .await?;
+                Ok(())
             }
             TrafficAction::ReleaseService { service } => {
                 let operations = release(observation, service);
@@ -45,7 +47,8 @@ impl Actor {
                 let routes = api(&patch.api_version, patch.kind.as_str());
                 let write = patch_places(&routes, &patch.name, &patch.operations);
                 self.write(Target::RouteWeights, rollout, "patch", write)
-                    .await
+                    .await?;
+                Ok(())
             }
             TrafficAction::SelectSubsets {
                 name,
@@ -55,7 +58,8 @@ impl Actor {
                 let rules = api(api_version, "DestinationRule");
                 let write = patch_places(&rules, name, operations);
                 self.write(Target::RouteWeights, rollout, "patch", write)
-                    .await
+                    .await?;
+                Ok(())
             }
             TrafficAction::ApplyTesters(testers) => {
                 let TestersRoute { name, exists, .. } = testers;
@@ -64,7 +68,7 @@ impl Actor {
                 let write = async {
                     if *exists {
                         let operations = as_decided(uid.as_deref(), &testers.spec);
-                        return patch_places(&routes, name, &operations).await;
+                        return patch_places(&routes, name, &operations).await.map(|_| ());
                     }
                     let body = testers_route(rollout, testers);
                     // A foreign route of this name is left alone, which the error reports.

@@ -11,7 +11,7 @@ use countersign_core::observation::workload::{
     ReplicaSet as ObservedReplicaSet, RequestedReplicas,
 };
 use k8s_openapi::api::apps::v1::ReplicaSet;
-use kube::api::{ApiResource, DynamicObject, ListParams, Patch};
+use kube::api::{ApiResource, DynamicObject, ListParams, ObjectMeta, Patch};
 use kube::{Api, Client, ResourceExt};
 use serde_json::{Value, json};
 
@@ -28,14 +28,13 @@ impl Actor {
     ) -> Result<(), Error> {
         let namespace = &observation.namespace;
         let sets: Api<ReplicaSet> = Api::namespaced(self.client.clone(), namespace);
-        match action {
+        let written = match action {
             WorkloadAction::CreateReplicaSet(new) => {
                 let body = owned::replica_set(rollout, observation.now, new);
                 let write = create_replica_set(&self.client, namespace, body);
-                let written = self
-                    .write(Target::ReplicaSet, rollout, "create", write)
-                    .await;
-                written.map_err(|error| explained(error, new))
+                let written = self.write(Target::ReplicaSet, rollout, "create", write);
+                let written = written.await.map_err(|error| explained(error, new))?;
+                written.metadata
             }
             WorkloadAction::SetMinReadySeconds {
                 replica_set,
@@ -47,7 +46,8 @@ impl Actor {
                     json!({ "op": "add", "path": "/spec/minReadySeconds", "value": seconds }),
                 );
                 let write = patch_places(&sets, replica_set, &operations);
-                self.write(Target::Replicas, rollout, "patch", write).await
+                let written = self.write(Target::Replicas, rollout, "patch", write);
+                written.await?.metadata
             }
             WorkloadAction::Scale {
                 replica_set,
@@ -56,37 +56,53 @@ impl Actor {
             } => {
                 let operations = scaling(observation, replica_set, *replicas, *revision);
                 let write = patch_places(&sets, replica_set, &operations);
-                self.write(Target::Replicas, rollout, "patch", write).await
+                let written = self.write(Target::Replicas, rollout, "patch", write);
+                written.await?.metadata
             }
             WorkloadAction::Adopt { replica_set } => {
                 let observed = observed(observation, replica_set);
                 let labels =
                     observed.map(|set| owned::set_labels(rollout, &set.template, &set.hash));
                 let patch = ownership(observed, &json!(labels), &owned::owner(rollout));
-                self.change_owner(rollout, &sets, replica_set, patch).await
+                self.change_owner(rollout, &sets, replica_set, patch)
+                    .await?
             }
             WorkloadAction::Release { replica_set } => {
                 let observed = observed(observation, replica_set);
                 let own = json!({ "$patch": "delete", "uid": rollout.uid() });
                 let none = json!({ ROLLOUT_UID_LABEL: null });
                 let patch = ownership(observed, &none, &own);
-                self.change_owner(rollout, &sets, replica_set, patch).await
+                self.change_owner(rollout, &sets, replica_set, patch)
+                    .await?
             }
             WorkloadAction::DeleteReplicaSet { replica_set } => {
-                let observed = observed(observation, replica_set);
-                // If another leader has scaled up the ReplicaSet, its resourceVersion differs.
-                let as_observed =
-                    as_observed(observed.map(|it| &it.uid), observed.map(|it| &it.version));
-                self.remove(
-                    Target::OldReplicaSet,
-                    rollout,
-                    &sets,
-                    replica_set,
-                    as_observed,
-                )
-                .await
+                return self
+                    .delete_replica_set(rollout, observation, replica_set)
+                    .await;
             }
-        }
+        };
+        self.replica_sets.wrote(&observation.uid, &written);
+        Ok(())
+    }
+
+    async fn delete_replica_set(
+        &self,
+        rollout: &Rollout,
+        observation: &Observation,
+        name: &str,
+    ) -> Result<(), Error> {
+        let namespace = &observation.namespace;
+        let sets: Api<ReplicaSet> = Api::namespaced(self.client.clone(), namespace);
+        let observed = observed(observation, name);
+        let (uid, version) = (observed.map(|it| &it.uid), observed.map(|it| &it.version));
+        // If another leader has scaled up the ReplicaSet, its resourceVersion differs.
+        let as_observed = as_observed(uid, version);
+        self.remove(Target::OldReplicaSet, rollout, &sets, name, as_observed)
+            .await?;
+        let uid = uid.map_or("", String::as_str);
+        self.replica_sets
+            .deleted(&observation.uid, namespace, name, uid);
+        Ok(())
     }
 
     async fn change_owner(
@@ -95,36 +111,34 @@ impl Actor {
         sets: &Api<ReplicaSet>,
         name: &str,
         patch: Value,
-    ) -> Result<(), Error> {
+    ) -> Result<ObjectMeta, Error> {
         let (parameters, patch) = (field_manager(), Patch::Strategic(patch));
         let write = sets.patch(name, &parameters, &patch);
-        self.write(Target::ReplicaSet, rollout, "patch", write)
-            .await?;
-        Ok(())
+        let written = self.write(Target::ReplicaSet, rollout, "patch", write);
+        Ok(written.await?.metadata)
     }
 }
 
-/// Creates a ReplicaSet, unless the Rollout has it already. Not by server-side apply, which refuses lists
+/// Creates a ReplicaSet, unless the Rollout has it already, and returns it. Not by server-side apply, which refuses lists
 /// with duplicate keys, such as two names for one port, although pods may have them.
 async fn create_replica_set(
     client: &Client,
     namespace: &str,
     body: Value,
-) -> Result<(), kube::Error> {
+) -> Result<DynamicObject, kube::Error> {
     let kind = ApiResource::erase::<ReplicaSet>(&());
     let sets: Api<DynamicObject> = Api::namespaced_with(client.clone(), namespace, &kind);
     let set: DynamicObject = serde_json::from_value(body).map_err(kube::Error::SerdeError)?;
-    let Err(error) = sets.create(&create(), &set).await else {
-        return Ok(());
+    let error = match sets.create(&create(), &set).await {
+        Err(error) if is_taken(&error) => error,
+        made => return made,
     };
-    if !is_taken(&error) {
-        return Err(error);
-    }
     // The response to an earlier request may have been lost.
     let named = ListParams::default().fields(&format!("metadata.name={}", set.name_any()));
     let there = sets.list(&named).await?;
-    let is_own = there.iter().any(|it| identity(it) == identity(&set));
-    if is_own { Ok(()) } else { Err(error) }
+    let mut there = there.items.into_iter();
+    let own = there.find(|it| identity(it) == identity(&set));
+    own.ok_or(error)
 }
 
 /// By what a ReplicaSet is known as one of a revision: its controller, the label by which it is listed, and the
