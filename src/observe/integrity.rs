@@ -4,7 +4,7 @@
 //! differs from it by defaults of the API server, and by what admission webhooks changed. A dry run shows what they
 //! make of the recorded template today; only where that differs too, somebody else has edited the ReplicaSet.
 
-use countersign_api::{HASH_LABEL, MANAGER, PodTemplate, Rollout, TEMPLATE_ANNOTATION};
+use countersign_api::{MANAGER, PodTemplate, Rollout, TEMPLATE_ANNOTATION};
 use countersign_core::decision::NewReplicaSet;
 use countersign_core::field_managers;
 use countersign_core::observation::workload::{Edit, Integrity, ReplicaSet};
@@ -15,7 +15,6 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
 use kube::api::PostParams;
 use kube::core::{ApiResource, DynamicObject};
 use kube::{Api, ResourceExt};
-use serde_json::Value;
 
 use super::dry_runs::DryRun;
 use super::observer::Observer;
@@ -138,6 +137,17 @@ struct Decided<'a> {
     is_named: bool,
 }
 
+impl Decided<'_> {
+    /// Whether a recorded template of a ReplicaSet is what was decided. What no revision names has its digest from an
+    /// annotation, which may have been edited with the template. Its hash is in its selector, which never changes.
+    fn is(&self, rollout: &Rollout, own: &ReplicaSet, template: &PodTemplate) -> bool {
+        let collisions = rollout.status.as_ref().map_or(0, |it| it.collision_count);
+        let mut hashes = (0..=collisions).map(|it| pod_template_hash(template, it));
+        template_digest(template) == self.digest
+            && (self.is_named || hashes.any(|hash| hash == own.hash))
+    }
+}
+
 fn decided<'a>(rollout: &'a Rollout, own: &'a ReplicaSet) -> Decided<'a> {
     let status = rollout.status.as_ref();
     let stable = status.and_then(|it| it.stable.as_ref());
@@ -175,6 +185,13 @@ fn is_used(rollout: &Rollout, own: &ReplicaSet) -> bool {
     own.has_pods() || decided(rollout, own).is_named || is_next()
 }
 
+/// Whether a ReplicaSet is as it was decided by what its watch has kept of it, which is the recorded template only if the
+/// stored one is the same. Any other has to be read.
+pub(super) fn is_as_decided(rollout: &Rollout, own: &ReplicaSet, set: &DynamicObject) -> bool {
+    let annotated = set.annotations().contains_key(TEMPLATE_ANNOTATION);
+    annotated && decided(rollout, own).is(rollout, own, &own.template)
+}
+
 /// Compares the stored template of a ReplicaSet with the recorded one.
 pub(super) fn compared(rollout: &Rollout, own: &ReplicaSet, set: &DynamicObject) -> Compared {
     let decided = decided(rollout, own);
@@ -184,15 +201,7 @@ pub(super) fn compared(rollout: &Rollout, own: &ReplicaSet, set: &DynamicObject)
     }
     let stored = stored_template(set).unwrap_or_default();
     let stored_digest = template_digest(&stored);
-    let collisions = rollout.status.as_ref().map_or(0, |it| it.collision_count);
-    // What no revision names has its digest from an annotation, which may have been edited with the template. Its hash
-    // is in its selector, which never changes.
-    let has_hash = |template: &PodTemplate| {
-        let mut hashes = (0..=collisions).map(|it| pod_template_hash(template, it));
-        decided.is_named || hashes.any(|hash| hash == own.hash)
-    };
-    let is_it =
-        |template: &PodTemplate| template_digest(template) == decided.digest && has_hash(template);
+    let is_it = |template: &PodTemplate| decided.is(rollout, own, template);
     let annotated = set.annotations().contains_key(TEMPLATE_ANNOTATION);
     let is_recorded = is_it(&own.template);
     let is_stored = decided.stored == Some(stored_digest.as_str());
@@ -238,24 +247,15 @@ fn edited(fields: &[ManagedFieldsEntry], what: String, field: &str) -> Integrity
     Integrity::Edited(Edit { what, writer, at })
 }
 
-/// The stored pod template of a Deployment or ReplicaSet, without fields that controllers and some API
-/// servers add.
+/// The stored pod template of a Deployment or ReplicaSet.
 pub(super) fn stored_template(object: &DynamicObject) -> Option<PodTemplate> {
-    let mut template = object.data.pointer("/spec/template")?.clone();
-    if let Some(metadata) = template.get_mut("metadata").and_then(Value::as_object_mut) {
-        if metadata.get("creationTimestamp") == Some(&Value::Null) {
-            metadata.remove("creationTimestamp");
-        }
-        if let Some(labels) = metadata.get_mut("labels").and_then(Value::as_object_mut) {
-            labels.remove(HASH_LABEL);
-        }
-    }
-    Some(PodTemplate(template))
+    let template = object.data.pointer("/spec/template")?;
+    Some(owned::stored_template(template.clone()))
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
 

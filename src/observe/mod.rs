@@ -2,6 +2,7 @@
 
 pub mod admission;
 mod adoption;
+mod current;
 pub mod dry_runs;
 mod evidence;
 mod history;

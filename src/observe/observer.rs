@@ -35,14 +35,23 @@ pub struct Observer {
     pub no_fields: Arc<AtomicBool>,
     /// How fresh reads must be.
     pub reads: Reads,
+    /// Whether the Rollout and its ReplicaSets may be as the watches have reported them.
+    pub from_watches: bool,
 }
 
 impl Observer {
-    /// The same observer, with reads from the API server's cache.
+    /// The same observer for decisions that need not be made from the most recent state: with reads from the API server's
+    /// cache, or with what the watches have reported.
     #[must_use]
-    pub fn cached(&self) -> Self {
+    pub fn near(&self, cached: bool, from_watches: bool) -> Self {
+        let reads = if cached {
+            Reads::Cached
+        } else {
+            Reads::MostRecent
+        };
         Self {
-            reads: Reads::Cached,
+            reads,
+            from_watches,
             ..self.clone()
         }
     }

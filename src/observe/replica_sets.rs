@@ -9,6 +9,7 @@ use countersign_api::{
     TEMPLATE_DIGEST_ANNOTATION,
 };
 use countersign_core::observation::workload::{Integrity, ReplicaSet};
+use countersign_core::provenance::digest;
 use countersign_core::workload::scaling;
 use futures::future::join_all;
 use k8s_openapi::api::apps::v1::ReplicaSet as ApiReplicaSet;
@@ -18,7 +19,7 @@ use kube::core::DynamicObject;
 use kube::{Api, Resource, ResourceExt};
 use serde_json::Value;
 
-use super::integrity::{Compared, compared, stored_template};
+use super::integrity::{Compared, compared, is_as_decided, stored_template};
 use super::observer::Observer;
 use super::reads;
 
@@ -50,6 +51,12 @@ impl Observer {
         namespace: &str,
     ) -> Result<Found, kube::Error> {
         let uid = rollout.uid().unwrap_or_default();
+        if let Some(own) = self.watched_sets(rollout, namespace, &uid) {
+            return Ok(Found {
+                own,
+                ..Found::default()
+            });
+        }
         let by_uid = format!("{ROLLOUT_UID_LABEL}={uid}");
         let by_pods = rollout.spec.selector.to_string();
         let change = rollout.status.as_ref().and_then(|it| it.change.as_ref());
@@ -68,8 +75,8 @@ impl Observer {
         }
         let sets = self.sets(namespace);
         for hash in listing.missing() {
-            if change.is_some_and(|it| it.initial && !it.begun && it.pod_template_hash == hash) {
-                continue; // it has none yet
+            if has_none_yet(rollout, &hash) {
+                continue;
             }
             let name = scaling::set_name(&rollout.name_any(), &hash);
             let named = ListParams::default().fields(&format!("metadata.name={name}"));
@@ -103,6 +110,38 @@ impl Observer {
             foreign: all.then_some(foreign),
             problem,
         })
+    }
+
+    /// The ReplicaSets as their watch has reported them; `None` if they have to be read: if one is missing or not as it was
+    /// decided, or if a change may begin, for which those of others are looked for, too.
+    fn watched_sets(
+        &self,
+        rollout: &Rollout,
+        namespace: &str,
+        uid: &str,
+    ) -> Option<Vec<ReplicaSet>> {
+        if !self.from_watches || may_begin(rollout) {
+            return None;
+        }
+        let sets = self.caches.replica_sets.of_rollout(namespace, uid)?;
+        if sets.len() > MOST {
+            return None;
+        }
+        let mut listing = Listing::new(rollout, uid);
+        for json in sets {
+            let set: DynamicObject = serde_json::from_slice(&json).ok()?;
+            // One that is being deleted, or of another controller, is none of the Rollout's.
+            let Some(own) = replica_set(rollout, uid, &set) else {
+                continue;
+            };
+            if !is_as_decided(rollout, &own, &set) {
+                return None;
+            }
+            listing.own.push((own, Compared::As(Integrity::Sound)));
+        }
+        let missing = listing.missing();
+        let complete = missing.iter().all(|hash| has_none_yet(rollout, hash));
+        complete.then(|| listing.own.into_iter().map(|(own, _)| own).collect())
     }
 
     /// Adds the ReplicaSets with these labels, page by page, until there are too many; or at once from the API server's
@@ -233,6 +272,29 @@ impl<'a> Listing<'a> {
         });
         missing.map(ToOwned::to_owned).collect()
     }
+}
+
+/// Whether a revision is a first one that may have no pods yet.
+fn has_none_yet(rollout: &Rollout, hash: &str) -> bool {
+    let change = rollout.status.as_ref().and_then(|it| it.change.as_ref());
+    change.is_some_and(|it| it.initial && !it.begun && it.pod_template_hash == hash)
+}
+
+/// Whether a change may begin: none is under way, and the Rollout is neither as its stable revision nor as its last change.
+fn may_begin(rollout: &Rollout) -> bool {
+    let Some(status) = &rollout.status else {
+        return true;
+    };
+    let change = status.change.as_ref();
+    if change.is_some_and(|it| it.outcome.is_none()) {
+        return false;
+    }
+    let spec = &rollout.spec;
+    let canary = &spec.strategy.canary;
+    let digest = digest::change_digest(&spec.template, rollout.annotations(), canary);
+    let stable = status.stable.iter().map(|it| &it.digest);
+    let mut known = stable.chain(change.map(|it| &it.digest));
+    !known.any(|known| *known == digest)
 }
 
 /// The revisions that should have a ReplicaSet: the stable one, or a first one, and a canary from its first step until

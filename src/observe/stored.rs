@@ -11,7 +11,8 @@ use super::observer::Observer;
 const DISPENSABLE: [&str; 5] = ["phase", "tier", "conditions", "waitingKind", "change"];
 
 impl Observer {
-    /// Reads a Rollout, with the errors of the status fields that were dropped.
+    /// Reads a Rollout, unless it may be as its watch has reported it, with the errors of the status fields that were
+    /// dropped.
     ///
     /// # Errors If the Rollout cannot be read, or a field that cannot be dropped cannot be parsed.
     pub(super) async fn stored(
@@ -19,6 +20,9 @@ impl Observer {
         namespace: &str,
         name: &str,
     ) -> Result<Option<(Rollout, Option<String>)>, kube::Error> {
+        if let Some(rollout) = self.watched(namespace, name) {
+            return Ok(Some((rollout, None)));
+        }
         let rollouts: Api<Rollout> = Api::namespaced(self.client.clone(), namespace);
         match self.reads.get_opt(&rollouts, name).await {
             Err(kube::Error::SerdeError(_)) => {}
@@ -37,6 +41,15 @@ impl Observer {
         let left_out = left_out.unwrap_or_default();
         tracing::warn!(%namespace, rollout = %name, left_out = %left_out.join("; "), "the status has fields that this build cannot read");
         Ok(Some((rollout, Some(left_out.join("; ")))))
+    }
+
+    /// The Rollout as its watch has reported it, if this build can read it.
+    fn watched(&self, namespace: &str, name: &str) -> Option<Rollout> {
+        if !self.from_watches {
+            return None;
+        }
+        let json = self.caches.rollouts.get(namespace, name)?;
+        serde_json::from_slice(&json).ok()
     }
 }
 

@@ -1,0 +1,52 @@
+//! Whether what the watches have reported is still what the API server has.
+
+use std::collections::BTreeMap;
+
+use countersign_api::{ROLLOUT_UID_LABEL, Rollout};
+use k8s_openapi::api::apps::v1::ReplicaSet;
+use kube::api::ListParams;
+use kube::core::ObjectMeta;
+use kube::{Api, ResourceExt};
+
+use super::observer::Observer;
+use super::reads::{self, tried};
+use super::replica_sets::is_rollout;
+use super::snapshot::Snapshot;
+
+impl Observer {
+    /// Whether the Rollout and its ReplicaSets have the versions of a snapshot. Only their metadata are read, so this costs
+    /// two reads; whatever else was observed was read live.
+    pub async fn is_current(&self, snapshot: &Snapshot) -> Result<bool, kube::Error> {
+        let it = &snapshot.observation;
+        let rollouts: Api<Rollout> = Api::namespaced(self.client.clone(), &it.namespace);
+        let sets: Api<ReplicaSet> = Api::namespaced(self.client.clone(), &it.namespace);
+        let own = format!("{ROLLOUT_UID_LABEL}={}", it.uid);
+        let own = ListParams::default().labels(&own).limit(reads::SMALL);
+        let (rollout, sets) = tokio::try_join!(
+            tried(|| rollouts.get_metadata_opt(&it.name)),
+            tried(|| sets.list_metadata(&own)),
+        )?;
+        let observed = &snapshot.rollout;
+        let is_same = rollout.is_some_and(|live| {
+            live.uid() == observed.uid() && live.resource_version() == observed.resource_version()
+        });
+        let more = sets.metadata.continue_.is_some_and(|it| !it.is_empty());
+        let live = sets.items.iter().map(|set| &set.metadata);
+        let live = live.filter(|set| is_own(set, &it.uid)).map(|set| {
+            let version = set.resource_version.clone().unwrap_or_default();
+            (set.uid.clone().unwrap_or_default(), version)
+        });
+        let live: BTreeMap<_, _> = live.collect();
+        let observed = it.replica_sets.iter();
+        let observed = observed.map(|set| (set.uid.clone(), set.version.clone()));
+        let observed: BTreeMap<_, _> = observed.collect();
+        Ok(is_same && !more && live == observed)
+    }
+}
+
+/// Whether a ReplicaSet is among those that are observed of the Rollout with this uid.
+fn is_own(set: &ObjectMeta, uid: &str) -> bool {
+    let mut owners = set.owner_references.iter().flatten();
+    let owner = owners.find(|owner| owner.controller == Some(true));
+    set.deletion_timestamp.is_none() && owner.is_none_or(|owner| is_rollout(owner, uid))
+}
