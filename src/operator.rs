@@ -24,7 +24,7 @@ use crate::observe::reads::Reads;
 use crate::prometheus::{self, Pair, Prometheus, PrometheusConfig};
 use crate::telemetry::access::Access;
 use crate::telemetry::{self, Telemetry};
-use crate::timing::{API_TIMEOUT, LAST_EVENTS_TIMEOUT};
+use crate::timing::{API_TIMEOUT, CACHES_TIMEOUT, LAST_EVENTS_TIMEOUT};
 use crate::watch::waiting::Waiting;
 use crate::{retention, statuses, throttling, watch};
 
@@ -224,16 +224,20 @@ async fn operate(options: Options) -> Result<(), Error> {
             dry_runs: DryRuns::default(),
             no_fields: Arc::default(),
             reads: Reads::MostRecent,
+            from_watches: false,
         },
         actor: Actor {
             recorder,
             client,
             lease: lease.clone(),
             telemetry: telemetry.clone(),
+            rollouts: watches.caches.rollouts.clone(),
+            replica_sets: watches.caches.replica_sets.clone(),
         },
         telemetry: telemetry.clone(),
         failures: Mutex::new(BTreeMap::new()),
         known: Mutex::default(),
+        reported: Mutex::default(),
         full_read_permits: controller::full_read_permits(),
         waiting: Waiting::new(watches.wake),
     });
@@ -289,8 +293,15 @@ async fn lead(
         return Ok(());
     }
     let (actor, caches) = (context.actor.clone(), context.observer.caches.clone());
+    let (opened, client) = (caches.clone(), actor.client.clone());
+    // It goes on if it takes longer.
+    let opened = tokio::spawn(async move { opened.open(&client).await });
+    let reconciles = async {
+        let _ = tokio::time::timeout(CACHES_TIMEOUT, opened).await;
+        controller::run(context, triggers, stop.clone()).await;
+    };
     tokio::select! {
-        () = controller::run(context, triggers, stop.clone()) => Ok(()),
+        () = reconciles => Ok(()),
         () = retention::keep(&actor, &caches.claims) => Ok(()),
         () = Box::pin(statuses::keep(&actor, &caches, governing)) => Ok(()),
         _ = lease.keep() => Err(Error::LeaseLost),

@@ -1,6 +1,6 @@
 //! The loop: observe, decide, act.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -129,6 +129,8 @@ pub struct Context {
     /// Snapshots of Rollouts whose canary has traffic, until a watch reports a change; by namespace and
     /// name.
     pub known: Mutex<BTreeMap<(String, String), CachedSnapshot>>,
+    /// Rollouts that are reconciled because an event concerns them, by namespace and name.
+    pub reported: Mutex<BTreeSet<(String, String)>>,
     /// Permits for full reads.
     pub full_read_permits: Semaphore,
     /// Rollouts that wait for other Rollouts.
@@ -152,6 +154,23 @@ struct Evaluation<'a> {
     _permit: Option<SemaphorePermit<'a>>,
 }
 
+impl<'a> Evaluation<'a> {
+    fn of(observed: Observed) -> Self {
+        Self {
+            decision: decide(&observed.snapshot.observation),
+            observed,
+            _permit: None,
+        }
+    }
+
+    fn with(self, permit: Option<SemaphorePermit<'a>>) -> Self {
+        Self {
+            _permit: permit,
+            ..self
+        }
+    }
+}
+
 /// The consecutive failed reconciles of a Rollout.
 #[derive(Clone, Debug, Default)]
 pub struct Failure {
@@ -173,6 +192,7 @@ impl Context {
         self.telemetry.forget(&namespace, &name);
         self.waiting.forget(&namespace, &name);
         self.invalidate(&namespace, &name);
+        self.take_reported(&namespace, &name);
         if let (Ok(mut failures), Some(uid)) = (self.failures.lock(), claim.uid()) {
             failures.remove(&uid);
         }
@@ -187,6 +207,26 @@ impl Context {
         if let Ok(mut known) = self.known.lock() {
             known.remove(&(namespace.to_owned(), name.to_owned()));
         }
+    }
+
+    /// Notes that an event concerns a Rollout, so the watches work and its next reconcile may rely on them.
+    fn report(&self, rollout: &ObjectRef<Claim>) {
+        let namespace = rollout.namespace.clone().unwrap_or_default();
+        self.invalidate(&namespace, &rollout.name);
+        // What belonged to a deleted one is reported after its deletion.
+        if self.observer.caches.claims.get(rollout).is_none() {
+            return;
+        }
+        if let Ok(mut reported) = self.reported.lock() {
+            reported.insert((namespace, rollout.name.clone()));
+        }
+    }
+
+    /// Whether an event has concerned a Rollout since its last reconcile began.
+    fn take_reported(&self, namespace: &str, name: &str) -> bool {
+        let key = (namespace.to_owned(), name.to_owned());
+        let reported = self.reported.lock();
+        reported.is_ok_and(|mut reported| reported.remove(&key))
     }
 
     /// Marks the start of a full read: later watch events invalidate the snapshot.
@@ -234,6 +274,7 @@ pub async fn run(
     let store = context.observer.caches.claims.clone();
     let everything = store.state().into_iter();
     let everything: Vec<_> = everything.map(|it| ObjectRef::from_obj(&*it)).collect();
+    everything.iter().for_each(|it| context.report(it));
     let triggers = targets(context.clone(), triggers);
     Controller::for_stream(futures::stream::pending(), store)
         .with_config(controller::Config::default().concurrency(CONCURRENCY))
@@ -269,12 +310,7 @@ fn targets(
         let observer = &context.observer;
         let labels = |namespace: &str| observer.namespace_labels(namespace);
         let targets = batch.rollouts(&observer.caches.claims, labels);
-        for target in &targets {
-            context.invalidate(
-                target.namespace.as_deref().unwrap_or_default(),
-                &target.name,
-            );
-        }
+        targets.iter().for_each(|it| context.report(it));
         futures::stream::iter(targets)
     })
 }
@@ -345,35 +381,32 @@ async fn reconcile_claim(claim: &Claim, context: &Context) -> Result<Action, Err
     Ok(requeue_at.map_or_else(Action::await_change, |at| Action::requeue(until(at))))
 }
 
-/// Observes and decides. A full read takes a tenth of a second, during which a bad canary keeps its
-/// traffic. If the canary has traffic and no event came, the cached snapshot is used.
+/// Observes and decides.
+///
+/// If an event caused the reconcile, the watches work, and the Rollout and its ReplicaSets are as they have reported them.
+/// Nothing is written on that before it is confirmed. If no event came, a watch may be silent, so all is read; that takes a
+/// tenth of a second, during which a bad canary keeps its traffic, so while it has traffic its cached snapshot is used.
 async fn evaluate<'a>(
     claim: &Claim,
     context: &'a Context,
 ) -> Result<Option<Evaluation<'a>>, Error> {
     let (namespace, name) = (claim.namespace().unwrap_or_default(), claim.name_any());
     tracing::debug!(%namespace, rollout = %name, "reconciling");
+    let reported = context.take_reported(&namespace, &name);
+    let failure = last_failure(claim, context);
     let observe = async |observer: &Observer, before| {
-        let failure = last_failure(claim, context);
         // On the heap, since the future of many reads is large.
-        let observed = Box::pin(observer.observe(&namespace, &name, failure, before)).await;
-        observed.map_err(|error| Error::Read(Box::new(error)))
-    };
-    let decided = |observed: Observed, permit| Evaluation {
-        decision: decide(&observed.snapshot.observation),
-        observed,
-        _permit: permit,
+        let observed = Box::pin(observer.observe(&namespace, &name, failure.clone(), before)).await;
+        observed.map_err(unread)
     };
     let mut before = None;
     if let Some(snapshot) = context.take_cached(&namespace, &name) {
         let snapshot = Box::pin(context.observer.count_on(snapshot)).await;
-        let evaluation = decided(
-            Observed {
-                snapshot,
-                lock: None,
-            },
-            None,
-        );
+        let observed = Observed {
+            snapshot,
+            lock: None,
+        };
+        let evaluation = Evaluation::of(observed);
         if can_skip_full_read(
             &evaluation.observed.snapshot.observation,
             &evaluation.decision,
@@ -387,16 +420,43 @@ async fn evaluate<'a>(
     if claim.status.weight > 0 {
         context.mark_read(&namespace, &name);
     }
-    // Without a stable revision nothing can be lost, and writes based on a stale read are refused.
-    if claim.is_new() && last_failure(claim, context).is_none() {
-        let found = observe(&context.observer.cached(), None).await?;
-        let is_new = |it: &Observed| it.snapshot.observation.status.stable.is_none();
-        if let Some(observed) = found.filter(is_new) {
-            return Ok(Some(decided(observed, permit)));
+    if failure.is_none() && (reported || claim.is_new()) {
+        let observer = context.observer.near(claim.is_new(), reported);
+        if let Some(observed) = observe(&observer, None).await? {
+            let evaluation = Evaluation::of(observed);
+            if is_enough(claim, context, &evaluation).await? {
+                return Ok(Some(evaluation.with(permit)));
+            }
+            // The lock of the queue is released before all is read.
+            let Observed { snapshot, lock } = evaluation.observed;
+            drop(lock);
+            before = before.or(Some(snapshot));
         }
     }
     let newest = observe(&context.observer, before).await?;
-    Ok(newest.map(|it| decided(it, permit)))
+    Ok(newest.map(|it| Evaluation::of(it).with(permit)))
+}
+
+fn unread(error: kube::Error) -> Error {
+    Error::Read(Box::new(error))
+}
+
+/// Whether a decision that was not made from the most recent state may be carried out: if nothing can be lost, since there
+/// is no stable revision and writes based on a stale read are refused; if it writes nothing; or if it is confirmed.
+async fn is_enough(
+    claim: &Claim,
+    context: &Context,
+    evaluation: &Evaluation<'_>,
+) -> Result<bool, Error> {
+    let snapshot = &evaluation.observed.snapshot;
+    if claim.is_new() {
+        return Ok(snapshot.observation.status.stable.is_none());
+    }
+    if evaluation.decision.is_idle(&snapshot.observation) {
+        return Ok(true);
+    }
+    let current = context.observer.is_current(snapshot);
+    current.await.map_err(unread)
 }
 
 /// Whether the cached snapshot is enough: for a rollback on bad windows, which no other change would

@@ -1,6 +1,7 @@
 //! Whole reconciles of a Rollout against a fake API server.
 
 mod bounds;
+mod caches;
 mod costs;
 mod people;
 mod records;
@@ -26,7 +27,7 @@ use crate::observe::reads::Reads;
 use crate::prometheus::{Prometheus, PrometheusConfig};
 use crate::stand_in::{Fault, ROLLOUTS, RecordedRequest, StandIn};
 use crate::telemetry::server::Reported;
-use crate::watch::{Caches, Scope};
+use crate::watch::{Cache, Caches, Scope};
 
 /// An operator without watches, and its API server.
 struct Scene {
@@ -48,6 +49,7 @@ impl Scene {
         let shop =
             json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": "shop" } });
         namespace.apply_watcher_event(&Event::Apply(serde_json::from_value(shop).unwrap()));
+        let (rollouts, replica_sets) = (Cache::default(), Cache::default());
         let (policies, _) = kube::runtime::reflector::store();
         let (freezes, _) = kube::runtime::reflector::store();
         let (templates, _) = kube::runtime::reflector::store();
@@ -60,6 +62,8 @@ impl Scene {
                 client: client.clone(),
                 caches: Caches {
                     claims: claims_store,
+                    rollouts: rollouts.clone(),
+                    replica_sets: replica_sets.clone(),
                     policies,
                     freezes,
                     templates,
@@ -72,16 +76,20 @@ impl Scene {
                 dry_runs: DryRuns::default(),
                 no_fields: Arc::default(),
                 reads: Reads::MostRecent,
+                from_watches: false,
             },
             actor: Actor {
                 client,
                 lease,
                 telemetry: telemetry.clone(),
                 recorder,
+                rollouts,
+                replica_sets,
             },
             telemetry,
             failures: Mutex::default(),
             known: Mutex::default(),
+            reported: Mutex::default(),
             full_read_permits: full_read_permits(),
             waiting: Waiting::new(wake),
         };
@@ -122,6 +130,24 @@ impl Scene {
         self.claims
             .apply_watcher_event(&Event::Apply(claim.clone()));
         Arc::new(claim)
+    }
+
+    /// Lists all Rollouts and ReplicaSets, as their watches do, and opens the caches, as a new leader does.
+    async fn watches(&self) {
+        let all = |plural: &str| {
+            let paths = self.server.paths(plural).into_iter();
+            paths.map(|path| self.server.get(&path).unwrap()).collect()
+        };
+        let caches = &self.context.observer.caches;
+        caches.list(all("rollouts"), all("replicasets"));
+        caches.open(&self.server.client()).await;
+    }
+
+    /// A reconcile that an event has caused.
+    async fn reconcile_reported(&mut self, name: &str) -> Result<Action, Error> {
+        let claim = self.claim(name);
+        self.context.report(&ObjectRef::from_obj(&*claim));
+        reconcile(claim, self.context.clone()).await
     }
 
     /// Makes all requested pods of ReplicaSets available.
@@ -431,6 +457,7 @@ async fn a_rollout_deleted_during_its_reconcile_leaves_nothing_behind() {
         assert_eq!(ended.is_err(), fails);
         assert!(scene.context.failures.lock().unwrap().is_empty());
         assert!(scene.context.known.lock().unwrap().is_empty());
+        assert!(scene.context.reported.lock().unwrap().is_empty());
         let metrics = scene.metrics();
         assert!(
             !metrics.contains("phase=\"Stable\",tier=\"low\"} 1"),

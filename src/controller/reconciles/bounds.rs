@@ -93,7 +93,7 @@ async fn large_replica_sets_are_not_read_at_once_from_the_cache() {
     });
     plant(&scene, 0..45, &large);
     scene.server.requests();
-    let cached = scene.context.observer.cached();
+    let cached = scene.context.observer.near(true, false);
     let observed = Box::pin(cached.observe("shop", "web", None, None)).await;
     let snapshot = observed.unwrap().unwrap().snapshot;
     let mut requests = scene.server.requests();

@@ -7,6 +7,11 @@ async fn read_by_one(scene: &mut Scene) -> Vec<String> {
     scene.context.invalidate("shop", "web");
     scene.server.requests();
     scene.reconcile("web").await.unwrap();
+    kinds_read(scene)
+}
+
+/// The kinds of the objects that were read since the last call, in their order by name.
+pub(super) fn kinds_read(scene: &Scene) -> Vec<String> {
     let requests = scene.server.requests().into_iter();
     let reads = requests.filter(|it| it.method == "GET");
     let kind = |it: RecordedRequest| {

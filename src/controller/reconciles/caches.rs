@@ -1,0 +1,173 @@
+//! Reconciles that events have caused, with what the watches have reported.
+
+use super::costs::kinds_read;
+use super::*;
+
+/// The only Rollout.
+fn rollout(scene: &Scene) -> Value {
+    scene.server.get(&format!("{ROLLOUTS}/web")).unwrap()
+}
+
+/// The only ReplicaSet, with its path.
+fn only_set(scene: &Scene) -> (String, Value) {
+    let mut paths = scene.server.paths("replicasets");
+    assert_eq!(paths.len(), 1);
+    let path = paths.remove(0);
+    let set = scene.server.get(&path).unwrap();
+    (path, set)
+}
+
+/// A scene at rest, whose watches have listed everything.
+async fn at_rest() -> Scene {
+    let mut scene = Scene::serving("web").await;
+    for _ in 0..3 {
+        scene.reconcile("web").await.unwrap();
+    }
+    scene.watches().await;
+    kinds_read(&scene);
+    scene
+}
+
+/// Edits the number of replicas of the Rollout, which its watch reports.
+fn scale(scene: &Scene, replicas: i32) {
+    let mut edited = rollout(scene);
+    edited["spec"]["replicas"] = json!(replicas);
+    edited["metadata"]["generation"] = json!(replicas + 10);
+    scene.server.put(&format!("{ROLLOUTS}/web"), edited);
+    let caches = &scene.context.observer.caches;
+    caches.report_rollout(rollout(scene));
+}
+
+#[tokio::test]
+async fn a_rollout_at_rest_that_an_event_concerns_costs_no_read() {
+    let mut scene = at_rest().await;
+    scene.reconcile_reported("web").await.unwrap();
+    assert_eq!(kinds_read(&scene), [""; 0]);
+    // Without an event a watch may be silent.
+    scene.reconcile("web").await.unwrap();
+    assert_eq!(kinds_read(&scene), ["replicasets", "rollouts"]);
+}
+
+#[tokio::test]
+async fn a_first_revision_costs_no_read_of_its_rollout() {
+    let mut scene = Scene::new();
+    scene.deploy("web", "app:1");
+    let mut reads = Vec::new();
+    for _ in 0..3 {
+        scene.watches().await;
+        kinds_read(&scene);
+        scene.reconcile_reported("web").await.unwrap();
+        reads.extend(kinds_read(&scene));
+        if scene.status("web")["phase"] == "Stable" {
+            break;
+        }
+        scene.pods_are_ready();
+    }
+    assert_eq!(scene.status("web")["phase"], "Stable");
+    let of = |kind: &str| reads.iter().filter(|it| *it == kind).count();
+    assert_eq!(of("rollouts"), 0, "{reads:?}");
+    let why = "those of others are looked for once";
+    assert_eq!(of("replicasets"), 1, "{why}: {reads:?}");
+}
+
+#[tokio::test]
+async fn what_the_watches_have_reported_is_confirmed_before_a_write() {
+    let mut scene = at_rest().await;
+    scale(&scene, 2);
+    scene.reconcile_reported("web").await.unwrap();
+    assert_eq!(only_set(&scene).1["spec"]["replicas"], 2);
+    let confirmed = ["replicasets", "rollouts"];
+    assert_eq!(kinds_read(&scene), confirmed, "their versions alone");
+}
+
+#[tokio::test]
+async fn law_5_nothing_is_decided_from_what_a_watch_has_not_reported_yet() {
+    let mut scene = at_rest().await;
+    // Nobody reports it: the event is late, or was lost.
+    let (path, mut set) = only_set(&scene);
+    set["status"]["availableReplicas"] = json!(0);
+    scene.server.put(&path, set);
+    scale(&scene, 2);
+    scene.reconcile_reported("web").await.unwrap();
+    let available = scene.status("web")["availableReplicas"].as_i64();
+    assert_eq!(available.unwrap_or_default(), 0);
+    let all = ["replicasets", "replicasets", "rollouts", "rollouts"];
+    assert_eq!(kinds_read(&scene), all, "they are read after that");
+}
+
+#[tokio::test]
+async fn law_5_nothing_is_decided_from_a_cache_that_lags_behind_an_own_write() {
+    let mut scene = at_rest().await;
+    scale(&scene, 2);
+    scene.reconcile_reported("web").await.unwrap();
+    let (path, set) = only_set(&scene);
+    assert_eq!(set["spec"]["replicas"], 2);
+    kinds_read(&scene);
+    // The watches have reported neither the status nor the ReplicaSet.
+    scene.reconcile_reported("web").await.unwrap();
+    let reads = kinds_read(&scene);
+    for kind in ["replicasets", "rollouts"] {
+        assert!(reads.iter().any(|it| it == kind), "{reads:?}");
+    }
+    scene.pods_are_ready();
+    for _ in 0..3 {
+        scene.reconcile("web").await.unwrap();
+    }
+    let set = scene.server.get(&path).unwrap();
+    let caches = scene.context.observer.caches.clone();
+    caches.report_rollout(rollout(&scene));
+    caches.report_set(set);
+    kinds_read(&scene);
+    scene.reconcile_reported("web").await.unwrap();
+    assert_eq!(kinds_read(&scene), [""; 0]);
+}
+
+#[tokio::test]
+async fn after_a_failed_reconcile_everything_is_read() {
+    let mut scene = at_rest().await;
+    scale(&scene, 2);
+    let writes = |request: &RecordedRequest| request.method != "GET";
+    let lost = move |request: &RecordedRequest| writes(request).then_some(Fault::Refuse(500));
+    scene.server.fails(lost);
+    scene.reconcile_reported("web").await.unwrap_err();
+    scene.server.fails(|_| None);
+    kinds_read(&scene);
+    scene.reconcile_reported("web").await.unwrap();
+    assert_eq!(kinds_read(&scene), ["replicasets", "rollouts"]);
+}
+
+#[tokio::test]
+async fn law_11_a_replica_set_that_is_not_as_recorded_is_read() {
+    let mut scene = at_rest().await;
+    let (path, mut set) = only_set(&scene);
+    set["spec"]["template"]["spec"]["containers"][0]["image"] = json!("evil:1");
+    scene.server.put(&path, set.clone());
+    let caches = scene.context.observer.caches.clone();
+    caches.report_set(scene.server.get(&path).unwrap());
+    scene.reconcile_reported("web").await.unwrap();
+    let status = scene.status("web");
+    let conditions = status["conditions"].as_array().unwrap();
+    assert!(
+        conditions.iter().any(|it| it["type"] == "Tampered"),
+        "{status}"
+    );
+}
+
+#[tokio::test]
+async fn law_5_a_new_leader_relies_on_no_cache_that_another_ones_write_has_not_reached() {
+    let mut scene = Scene::serving("web").await;
+    for _ in 0..3 {
+        scene.reconcile("web").await.unwrap();
+    }
+    let caches = scene.context.observer.caches.clone();
+    let (path, set) = only_set(&scene);
+    caches.list(vec![rollout(&scene)], vec![set.clone()]);
+    scene.server.put(&path, set);
+    caches.open(&scene.server.client()).await;
+    kinds_read(&scene);
+    scene.reconcile_reported("web").await.unwrap();
+    assert_eq!(kinds_read(&scene), ["replicasets"]);
+    caches.report_set(scene.server.get(&path).unwrap());
+    scene.reconcile_reported("web").await.unwrap();
+    assert_eq!(kinds_read(&scene), [""; 0]);
+}
