@@ -9,7 +9,7 @@ use crate::act::events::Recorder;
 use crate::lease::Lease;
 use crate::stand_in::{Fault, RecordedRequest, StandIn};
 use crate::telemetry::Telemetry;
-use crate::watch::{Cache, Claim, WatchedFreeze, WatchedPolicy, WatchedTemplate};
+use crate::watch::{Cache, Claim, Gap, WatchedFreeze, WatchedPolicy, WatchedTemplate};
 
 const ROOT: &str = "/apis/countersign.dev/v1alpha1";
 const TEMPLATES: &str = "namespaces/shop/analysistemplates";
@@ -64,6 +64,9 @@ impl Scene {
                 claims: claims_store,
                 rollouts: Cache::default(),
                 replica_sets: Cache::default(),
+                sign_offs: Cache::opened(),
+                interventions: Cache::opened(),
+                freezes_gap: Gap::default(),
                 policies: policies_store,
                 freezes: freezes_store,
                 templates: templates_store,

@@ -32,8 +32,8 @@ pub(super) trait Cached:
     /// What decisions need of an object.
     fn prune(object: Value) -> Value;
 
-    /// The uid of the Rollout to which an object belongs.
-    fn rollout(metadata: &ObjectMeta) -> Option<String>;
+    /// To what the object belongs: the uid of a Rollout, or an attempt at a change.
+    fn of(&self) -> Option<String>;
 }
 
 /// An object as its watch decodes it.
@@ -116,8 +116,8 @@ struct State {
 #[derive(Debug, Default)]
 struct Contents {
     objects: BTreeMap<Key, Entry>,
-    /// The names of each Rollout's objects, by namespace and its uid.
-    of_rollouts: BTreeMap<Key, BTreeSet<String>>,
+    /// The names of all objects of a Rollout, or of an attempt at a change.
+    groups: BTreeMap<Key, BTreeSet<String>>,
     bytes: usize,
 }
 
@@ -125,7 +125,8 @@ struct Contents {
 struct Entry {
     uid: String,
     version: u64,
-    rollout: Option<String>,
+    /// To what it belongs.
+    of: Option<String>,
     json: Option<Arc<[u8]>>,
 }
 
@@ -167,7 +168,27 @@ pub(super) fn integer(version: Option<&str>) -> Option<u64> {
     version?.parse().ok()
 }
 
+/// An attempt at a change of the Rollout with this uid.
+pub(super) fn attempt(uid: &str, run: &str) -> String {
+    format!("{uid}/{run}")
+}
+
 impl Cache {
+    /// A cache of what the controller does not write, so that there is nothing to wait for but the first list.
+    pub(crate) fn opened() -> Self {
+        let cache = Self::default();
+        cache.change(|state| state.is_open = true);
+        cache
+    }
+
+    /// Whether it is known that there are no objects of an attempt at a change.
+    #[must_use]
+    pub fn has_none(&self, namespace: &str, uid: &str, run: &str) -> bool {
+        let of = (namespace.to_owned(), attempt(uid, run));
+        let none = self.answer(|state| Some(!state.contents.groups.contains_key(&of)));
+        none.unwrap_or_default()
+    }
+
     /// The object of this name; `None` if it has to be read.
     #[must_use]
     pub fn get(&self, namespace: &str, name: &str) -> Option<Arc<[u8]>> {
@@ -190,7 +211,7 @@ impl Cache {
                 return None;
             }
             let of = (namespace.to_owned(), uid.to_owned());
-            let names = state.contents.of_rollouts.get(&of);
+            let names = state.contents.groups.get(&of);
             let objects = names.into_iter().flatten().map(|name| {
                 let key = (namespace.to_owned(), name.clone());
                 state.contents.objects.get(&key)?.json.clone()
@@ -243,7 +264,7 @@ impl Cache {
             let gone = objects.filter(|(key, it)| it.version <= version && !there.contains(*key));
             let gone = gone.map(|(key, it)| {
                 let awaited = Awaited {
-                    rollout: it.rollout.clone().unwrap_or_default(),
+                    rollout: it.of.clone().unwrap_or_default(),
                     since,
                     what: What::Gone(it.uid.clone()),
                 };
@@ -308,7 +329,7 @@ impl Cache {
             let entry = Entry {
                 uid: metadata.uid.clone().unwrap_or_default(),
                 version,
-                rollout: K::rollout(metadata),
+                of: kept.fields.of(),
                 json: kept.json.clone(),
             };
             note(state, key, entry);
@@ -410,9 +431,9 @@ impl Contents {
         } else {
             self.bytes = bytes;
         }
-        if let Some(rollout) = &entry.rollout {
-            let of = (key.0.clone(), rollout.clone());
-            let names = self.of_rollouts.entry(of).or_default();
+        if let Some(of) = &entry.of {
+            let of = (key.0.clone(), of.clone());
+            let names = self.groups.entry(of).or_default();
             names.insert(key.1.clone());
         }
         self.objects.insert(key, entry);
@@ -423,14 +444,14 @@ impl Contents {
             return;
         };
         self.bytes = self.bytes.saturating_sub(gone.length());
-        let Some(rollout) = gone.rollout else {
+        let Some(of) = gone.of else {
             return;
         };
-        let of = (key.0.clone(), rollout);
-        if let Some(names) = self.of_rollouts.get_mut(&of) {
+        let of = (key.0.clone(), of);
+        if let Some(names) = self.groups.get_mut(&of) {
             names.remove(&key.1);
             if names.is_empty() {
-                self.of_rollouts.remove(&of);
+                self.groups.remove(&of);
             }
         }
     }

@@ -9,7 +9,7 @@ use countersign_api::{MANAGED_BY_LABEL, MANAGER, Rollout};
 use k8s_openapi::api::apps::v1::ReplicaSet;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::api::ListParams;
-use kube::core::PartialObjectMeta;
+use kube::core::{ObjectMeta, PartialObjectMeta};
 use kube::runtime::reflector::Store;
 use kube::runtime::watcher;
 use kube::{Api, Client, Resource, ResourceExt};
@@ -17,9 +17,9 @@ use serde::de::DeserializeOwned;
 
 use crate::api_server::sentence;
 use crate::timing::LEASE_RETRY;
-use crate::watch::cache::{Cache, Cached, Listed, ends_watch, integer};
-use crate::watch::changes::Pods;
+use crate::watch::cache::{Cache, Listed, ends_watch, integer};
 use crate::watch::claim::Claim;
+use crate::watch::pruned::{rollout, rollout_of_set};
 use crate::watch::task::SMALL;
 use crate::watch::watched::{WatchedFreeze, WatchedPolicy, WatchedTemplate};
 
@@ -32,10 +32,16 @@ pub struct Caches {
     pub rollouts: Cache,
     /// The ReplicaSets that the controller owns.
     pub replica_sets: Cache,
+    /// For which attempts there are `SignOff`s.
+    pub sign_offs: Cache,
+    /// For which attempts there are Interventions.
+    pub interventions: Cache,
     /// Every policy.
     pub policies: Store<WatchedPolicy>,
-    /// Every Freeze, for its status alone: decisions read Freezes live.
+    /// Every Freeze.
     pub freezes: Store<WatchedFreeze>,
+    /// Whether Freezes are not listed yet, or may have changed unseen.
+    pub freezes_gap: Gap,
     /// Every AnalysisTemplate without its spec, for its status alone: decisions read AnalysisTemplates live.
     pub templates: Store<WatchedTemplate>,
     /// Every namespace's labels.
@@ -50,6 +56,11 @@ pub struct Caches {
 pub struct Gap(Arc<AtomicBool>);
 
 impl Gap {
+    /// The gap before the first list.
+    pub(super) fn unlisted() -> Self {
+        Self(Arc::new(AtomicBool::new(true)))
+    }
+
     /// Notes what an event or error of the watch says about its cache.
     pub(super) fn note<K>(&self, event: &Result<watcher::Event<K>, watcher::Error>) {
         match event {
@@ -81,8 +92,8 @@ impl Caches {
         let all = ListParams::default();
         let owned = all.clone().labels(&format!("{MANAGED_BY_LABEL}={MANAGER}"));
         tokio::join!(
-            open::<Claim, _>(&self.rollouts, &rollouts, &all),
-            open::<Pods, _>(&self.replica_sets, &sets, &owned),
+            open(&self.rollouts, &rollouts, &all, rollout),
+            open(&self.replica_sets, &sets, &owned, rollout_of_set),
         );
     }
 
@@ -96,21 +107,27 @@ impl Caches {
     }
 }
 
+/// The uid of the Rollout to which an object belongs.
+type RolloutOf = fn(&ObjectMeta) -> Option<String>;
+
 /// Opens one cache, by the versions of the objects that it has to reach.
-async fn open<C, K>(cache: &Cache, api: &Api<K>, of: &ListParams)
+async fn open<K>(cache: &Cache, api: &Api<K>, of: &ListParams, rollout: RolloutOf)
 where
-    C: Cached,
     K: Resource + Clone + DeserializeOwned + Debug,
 {
-    while let Err(error) = try_open::<C, K>(cache, api, of).await {
+    while let Err(error) = try_open(cache, api, of, rollout).await {
         tracing::warn!(error = %sentence(&error), "the versions of objects could not be listed; until then Rollouts are read");
         tokio::time::sleep(LEASE_RETRY).await;
     }
 }
 
-async fn try_open<C, K>(cache: &Cache, api: &Api<K>, of: &ListParams) -> Result<(), kube::Error>
+async fn try_open<K>(
+    cache: &Cache,
+    api: &Api<K>,
+    of: &ListParams,
+    rollout: RolloutOf,
+) -> Result<(), kube::Error>
 where
-    C: Cached,
     K: Resource + Clone + DeserializeOwned + Debug,
 {
     let since = Instant::now();
@@ -121,7 +138,7 @@ where
         all.extend(list.items.iter().map(|it| Listed {
             namespace: it.namespace().unwrap_or_default(),
             name: it.name_any(),
-            rollout: C::rollout(&it.metadata).unwrap_or_default(),
+            rollout: rollout(&it.metadata).unwrap_or_default(),
             version: integer(it.metadata.resource_version.as_deref()),
         }));
         match list.metadata.continue_.filter(|token| !token.is_empty()) {
@@ -139,17 +156,27 @@ where
 mod tests {
     use std::time::Duration;
 
+    use countersign_api::{Intervention, SignOff};
     use kube::core::Status;
     use kube::runtime::reflector::{self, store::Writer};
     use serde_json::Value;
 
     use super::*;
+    use crate::watch::cache::Cached;
+    use crate::watch::changes::Pods;
+    use crate::watch::requests::Request;
 
     impl Caches {
         /// A list of these Rollouts and ReplicaSets.
         pub(crate) fn list(&self, rollouts: Vec<Value>, sets: Vec<Value>) {
             list::<Claim>(&self.rollouts, rollouts);
             list::<Pods>(&self.replica_sets, sets);
+        }
+
+        /// A list of these `SignOff`s and Interventions.
+        pub(crate) fn list_requests(&self, sign_offs: Vec<Value>, interventions: Vec<Value>) {
+            list::<Request<SignOff>>(&self.sign_offs, sign_offs);
+            list::<Request<Intervention>>(&self.interventions, interventions);
         }
 
         /// An event about a ReplicaSet.
@@ -196,8 +223,11 @@ mod tests {
             claims,
             rollouts: Cache::default(),
             replica_sets: Cache::default(),
+            sign_offs: Cache::opened(),
+            interventions: Cache::opened(),
             policies,
             freezes,
+            freezes_gap: Gap::unlisted(),
             templates,
             namespaces,
             gaps: Default::default(),

@@ -6,14 +6,14 @@
 //! | ReplicaSets that the controller owns | numbers of pods, the recorded template if the stored one is the same; hashes of what decisions depend on, and of the Rollout | triggers, decisions |
 //! | Jobs that the controller owns | hashes of the version and the Rollout | triggers |
 //! | RolloutPolicies | spec and status | every decision; their statuses |
-//! | `SignOff`s, Interventions | hashes of the version and the Rollout | triggers |
-//! | Freezes | spec, without the groups of the person, and status | triggers; their statuses |
+//! | `SignOff`s, Interventions | hashes of the version and the Rollout; for which attempts there are any | triggers; what nobody has said need not be read |
+//! | Freezes | spec, without the groups of the person, and status | triggers, decisions; their statuses |
 //! | AnalysisTemplates | identity, what their conditions say, and status | their statuses |
 //! | routes, of the kinds that a Rollout names | hashes of the version and the name | triggers |
 //! | Namespaces | labels | which policies govern, criticality |
 //! | Deployments, from the first that is adopted | nothing | triggers |
 //!
-//! The other inputs of a decision (Services, routes, Jobs, what people made, records) are read live. What the caches give is
+//! The other inputs of a decision (Services, routes, Jobs, what people have said, records) are read live. What the caches give is
 //! confirmed before anything is written on it, unless there is no stable revision yet (`docs/decisions/036`).
 //!
 //! A watch that was disconnected for too long lists its objects again. Then only Rollouts are reconciled whose objects
@@ -27,21 +27,22 @@ mod claim;
 mod deployments;
 mod objects;
 mod pruned;
+mod requests;
 mod routes;
 pub(crate) mod task;
 mod trigger;
 pub mod waiting;
 mod watched;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use countersign_api::{Intervention, MANAGED_BY_LABEL, MANAGER, RouteKind, SignOff};
 use futures::{Stream, StreamExt};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Namespace;
-use kube::core::{ApiResource, DynamicObject, PartialObjectMeta};
-use kube::runtime::reflector::{self, ObjectRef, Store};
+use kube::core::PartialObjectMeta;
+use kube::runtime::reflector::{self, Store};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
 use tokio::sync::{mpsc, watch};
@@ -53,11 +54,12 @@ pub use crate::watch::caches::{Caches, Gap};
 use crate::watch::changes::{ClaimChanges, Pods, hash, strip_claim};
 pub use crate::watch::claim::Claim;
 use crate::watch::deployments::Deployments;
-use crate::watch::objects::{News, Objects, Seen, subject};
+use crate::watch::objects::{News, Objects, Seen, among, object, subject_of};
+use crate::watch::requests::watch_requests;
 use crate::watch::routes::watch_routes;
 use crate::watch::task::{LARGE, SMALL, config, run};
+use crate::watch::trigger::owner;
 pub use crate::watch::trigger::{Scope, Trigger};
-use crate::watch::trigger::{owner, related, requested};
 pub use crate::watch::watched::{WatchedFreeze, WatchedPolicy, WatchedTemplate};
 
 /// The running watches: their caches and triggers.
@@ -106,20 +108,31 @@ pub fn start(client: &Client, telemetry: &Arc<Telemetry>) -> Watches {
     let api = Api::<PartialObjectMeta<Job>>::all(client.clone());
     let events = watcher(api, of_controller());
     jobs.watch(events, telemetry, &claims, send.clone());
-    watch_requests::<SignOff>("SignOff", client, telemetry, &claims, send.clone());
-    watch_requests::<Intervention>("Intervention", client, telemetry, &claims, send.clone());
+    let sign_offs = watch_requests::<SignOff>("SignOff", client, telemetry, &claims, send.clone());
+    let interventions =
+        watch_requests::<Intervention>("Intervention", client, telemetry, &claims, send.clone());
     for kind in RouteKind::ALL {
         watch_routes(kind, client, telemetry, &claims, send.clone());
     }
-    let freezes = watch_freezes(client, telemetry, send.clone(), governing.clone());
+    let freezes_gap = Gap::unlisted();
+    let freezes = watch_freezes(
+        client,
+        telemetry,
+        &freezes_gap,
+        send.clone(),
+        governing.clone(),
+    );
     let templates = watch_templates(client, telemetry, governing.clone());
     Watches {
         caches: Caches {
             claims,
             rollouts,
             replica_sets,
+            sign_offs,
+            interventions,
             policies,
             freezes,
+            freezes_gap,
             templates,
             namespaces,
             gaps,
@@ -324,67 +337,10 @@ where
     }
 }
 
-/// The object of an event.
-fn object<K>(event: watcher::Event<K>) -> Option<K> {
-    match event {
-        watcher::Event::Apply(it) | watcher::Event::InitApply(it) | watcher::Event::Delete(it) => {
-            Some(it)
-        }
-        watcher::Event::Init | watcher::Event::InitDone => None,
-    }
-}
-
-fn subject_of(rollout: &ObjectRef<Claim>) -> u64 {
-    subject(rollout.namespace.as_deref(), &rollout.name)
-}
-
-/// Triggers the Rollouts with these subjects.
-fn among(claims: &Store<Claim>, rollouts: &BTreeSet<u64>) -> Vec<Trigger> {
-    related(claims, |claim| {
-        let name = claim.metadata.name.as_deref().unwrap_or_default();
-        rollouts.contains(&subject(claim.metadata.namespace.as_deref(), name))
-    })
-}
-
-/// Watches SignOffs or Interventions. Events of processed ones are the controller's own writes.
-fn watch_requests<K: Resource<DynamicType = ()>>(
-    kind: &'static str,
-    client: &Client,
-    telemetry: &Arc<Telemetry>,
-    claims: &Store<Claim>,
-    send: mpsc::UnboundedSender<Trigger>,
-) {
-    let resource = ApiResource::erase::<K>(&());
-    let api: Api<DynamicObject> = Api::all_with(client.clone(), &resource);
-    let (mut objects, claims) = (Objects::default(), claims.clone());
-    run(
-        kind,
-        telemetry,
-        watcher(api, config(SMALL)),
-        move |event| {
-            let news = objects.news(&event, |it| Seen {
-                version: hash(&it.metadata.resource_version),
-                subject: requested(it).map_or(0, |rollout| subject_of(&rollout)),
-            });
-            let deleted = matches!(event, watcher::Event::Delete(_));
-            let is_processed =
-                |it: &DynamicObject| it.data.pointer("/status/conditions/0").is_some();
-            match (news, object(event)) {
-                (News::New | News::Changed, Some(it)) if deleted || !is_processed(&it) => {
-                    let rollout = requested(&it).map(Trigger::Related);
-                    rollout.into_iter().collect()
-                }
-                (News::Gone(rollouts), _) => among(&claims, &rollouts),
-                _ => Vec::new(),
-            }
-        },
-        send,
-    );
-}
-
 fn watch_freezes(
     client: &Client,
     telemetry: &Arc<Telemetry>,
+    gap: &Gap,
     send: mpsc::UnboundedSender<Trigger>,
     governing: watch::Sender<()>,
 ) -> Store<WatchedFreeze> {
@@ -396,11 +352,12 @@ fn watch_freezes(
             spec.person.groups.clear();
         }
     });
+    let gap = gap.clone();
     let mut scopes = Scopes::default();
     run(
         "Freeze",
         telemetry,
-        reflector::reflector(writer, events),
+        reflector::reflector(writer, events).inspect(move |event| gap.note(event)),
         move |event| {
             governing.send_replace(());
             let changed = scopes.changed(&event, Scope::of_freeze);

@@ -4,9 +4,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use kube::Resource;
+use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::watcher;
 
 use crate::watch::changes::hash;
+use crate::watch::claim::Claim;
+use crate::watch::trigger::{Trigger, related};
 
 /// The objects of one watch, by hashes of their uids; all values are hashes, to save memory.
 #[derive(Default)]
@@ -44,6 +47,29 @@ pub(super) enum News {
 /// The hash of a namespaced name.
 pub(super) fn subject(namespace: Option<&str>, name: &str) -> u64 {
     hash(&(namespace, name))
+}
+
+/// The hash of the name of a Rollout.
+pub(super) fn subject_of(rollout: &ObjectRef<Claim>) -> u64 {
+    subject(rollout.namespace.as_deref(), &rollout.name)
+}
+
+/// Triggers the Rollouts with these subjects.
+pub(super) fn among(claims: &Store<Claim>, rollouts: &BTreeSet<u64>) -> Vec<Trigger> {
+    related(claims, |claim| {
+        let name = claim.metadata.name.as_deref().unwrap_or_default();
+        rollouts.contains(&subject(claim.metadata.namespace.as_deref(), name))
+    })
+}
+
+/// The object of an event.
+pub(super) fn object<K>(event: watcher::Event<K>) -> Option<K> {
+    match event {
+        watcher::Event::Apply(it) | watcher::Event::InitApply(it) | watcher::Event::Delete(it) => {
+            Some(it)
+        }
+        watcher::Event::Init | watcher::Event::InitDone => None,
+    }
 }
 
 impl Objects {

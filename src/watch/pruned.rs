@@ -9,6 +9,7 @@ use countersign_api::{
 };
 use countersign_core::risk;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::Resource;
 use serde_json::{Map, Value, json};
 
 use crate::owned;
@@ -32,8 +33,8 @@ impl Cached for Claim {
         rollout
     }
 
-    fn rollout(metadata: &ObjectMeta) -> Option<String> {
-        metadata.uid.clone()
+    fn of(&self) -> Option<String> {
+        rollout(&self.metadata)
     }
 }
 
@@ -72,12 +73,22 @@ impl Cached for Pods {
         json!({ "metadata": metadata, "spec": spec, "status": status })
     }
 
-    fn rollout(metadata: &ObjectMeta) -> Option<String> {
-        let mut owners = metadata.owner_references.iter().flatten();
-        match owners.find(|owner| owner.controller == Some(true)) {
-            Some(owner) => (owner.kind == "Rollout").then(|| owner.uid.clone()),
-            None => metadata.labels.as_ref()?.get(ROLLOUT_UID_LABEL).cloned(),
-        }
+    fn of(&self) -> Option<String> {
+        rollout_of_set(self.meta())
+    }
+}
+
+/// The uid of a Rollout.
+pub(super) fn rollout(metadata: &ObjectMeta) -> Option<String> {
+    metadata.uid.clone()
+}
+
+/// The uid of the Rollout to which a ReplicaSet belongs: its controller, or else that of its label.
+pub(super) fn rollout_of_set(metadata: &ObjectMeta) -> Option<String> {
+    let mut owners = metadata.owner_references.iter().flatten();
+    match owners.find(|owner| owner.controller == Some(true)) {
+        Some(owner) => (owner.kind == "Rollout").then(|| owner.uid.clone()),
+        None => metadata.labels.as_ref()?.get(ROLLOUT_UID_LABEL).cloned(),
     }
 }
 
@@ -187,9 +198,9 @@ mod tests {
                 "apiVersion": "x/v1", "kind": kind, "name": "web", "uid": "owner", "controller": true,
             }]))
         };
-        assert_eq!(Pods::rollout(&owner("Rollout")).as_deref(), Some("owner"));
-        assert_eq!(Pods::rollout(&owner("Deployment")), None);
-        let none = Pods::rollout(&metadata(json!([])));
+        assert_eq!(rollout_of_set(&owner("Rollout")).as_deref(), Some("owner"));
+        assert_eq!(rollout_of_set(&owner("Deployment")), None);
+        let none = rollout_of_set(&metadata(json!([])));
         assert_eq!(none.as_deref(), Some("of the label"));
     }
 }

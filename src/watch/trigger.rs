@@ -6,7 +6,6 @@ use std::sync::Arc;
 use countersign_api::Selector;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt;
-use kube::core::DynamicObject;
 use kube::runtime::reflector::{ObjectRef, Store};
 
 use crate::watch::claim::Claim;
@@ -76,13 +75,6 @@ pub(super) fn related(claims: &Store<Claim>, concerned: impl Fn(&Claim) -> bool)
     rollouts
         .map(|claim| Trigger::Related(ObjectRef::from_obj(&**claim)))
         .collect()
-}
-
-/// The Rollout of a SignOff or an Intervention.
-pub(super) fn requested(request: &DynamicObject) -> Option<ObjectRef<Claim>> {
-    let rollout = request.data.pointer("/spec/rollout")?.as_str()?;
-    let namespace = request.metadata.namespace.as_deref()?;
-    Some(ObjectRef::new(rollout).within(namespace))
 }
 
 /// The Rollout that owns an object.
