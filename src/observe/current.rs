@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 
 use countersign_api::{ROLLOUT_UID_LABEL, Rollout};
+use countersign_core::Observation;
+use countersign_core::observation::people::HumanInputs;
 use k8s_openapi::api::apps::v1::ReplicaSet;
 use kube::api::ListParams;
 use kube::core::ObjectMeta;
@@ -14,9 +16,17 @@ use super::replica_sets::is_rollout;
 use super::snapshot::Snapshot;
 
 impl Observer {
-    /// Whether the Rollout and its ReplicaSets have the versions of a snapshot. Only their metadata are read, so this costs
-    /// two reads; whatever else was observed was read live.
+    /// Whether a snapshot is still true of all that the watches may have reported: the Rollout and its ReplicaSets by their
+    /// versions, and what people have said. Whatever else was observed was read live.
     pub async fn is_current(&self, snapshot: &Snapshot) -> Result<bool, kube::Error> {
+        let observation = &snapshot.observation;
+        let (versions, people) =
+            tokio::join!(self.has_versions(snapshot), self.has_said(observation));
+        Ok(versions? && people)
+    }
+
+    /// Only metadata are read.
+    async fn has_versions(&self, snapshot: &Snapshot) -> Result<bool, kube::Error> {
         let it = &snapshot.observation;
         let rollouts: Api<Rollout> = Api::namespaced(self.client.clone(), &it.namespace);
         let sets: Api<ReplicaSet> = Api::namespaced(self.client.clone(), &it.namespace);
@@ -41,6 +51,20 @@ impl Observer {
         let observed = observed.map(|set| (set.uid.clone(), set.version.clone()));
         let observed: BTreeMap<_, _> = observed.collect();
         Ok(is_same && !more && live == observed)
+    }
+
+    /// Whether people have said what was observed.
+    async fn has_said(&self, observation: &Observation) -> bool {
+        let Some(change) = &observation.status.change else {
+            return true;
+        };
+        let observed = &observation.people;
+        let live = HumanInputs {
+            incidents: observed.incidents.clone(),
+            admission: observed.admission.clone(),
+            ..self.said(observation, change).await
+        };
+        live == *observed
     }
 }
 

@@ -1,11 +1,12 @@
-//! The human inputs of a Rollout, read live: sign-offs, interventions, freezes, incidents.
+//! The human inputs of a Rollout: sign-offs, interventions, freezes, incidents.
 //!
 //! A failed read holds promotions, but never a rollback.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use countersign_api::{Freeze, Intervention, SignOff};
+use countersign_api::rollout::Change;
+use countersign_api::{Freeze, FreezeSpec, Intervention, SignOff};
 use countersign_core::observation::Observation;
 use countersign_core::observation::people::{
     HumanInputs, IncidentAnswer, NamedFreeze, ObservedIntervention, ObservedSignOff,
@@ -23,6 +24,7 @@ use super::observer::Observer;
 use super::reads;
 use crate::api_server::sentence;
 use crate::timing::{LIST_TIMEOUT, READ_TIMEOUT};
+use crate::watch::Cache;
 
 /// Most objects of a kind that are read of one attempt; if there are more, promotions are held.
 const MOST: usize = 1_000;
@@ -72,49 +74,80 @@ impl List {
 }
 
 impl Observer {
-    /// Reads the human inputs, if a change is in progress or can be retried; always with the latest
-    /// resourceVersion.
+    /// The human inputs, if a change is in progress or can be retried.
     pub(super) async fn people(
         &self,
         observation: &Observation,
         effective: &Effective,
     ) -> HumanInputs {
-        let mut inputs = HumanInputs::default();
-        let unreadable = &mut inputs.unreadable_requests;
         let Some(change) = &observation.status.change else {
-            return inputs;
+            return HumanInputs::default();
         };
-        let interventions = self.interventions(observation, &change.run);
         let under_way = change.outcome.is_none() && !change.initial;
-        let awaits_first = sign_off::awaits_first(change);
-        if under_way {
-            let (interventions, sign_offs, freezes, incidents) = tokio::join!(
-                interventions,
-                self.sign_offs(observation, &change.run),
-                self.freezes(observation),
-                self.incidents(observation, effective),
-            );
-            inputs.interventions = take(interventions, unreadable);
-            inputs.sign_offs = take(sign_offs, unreadable);
-            inputs.freezes = take(freezes, &mut inputs.unreadable_freezes);
-            inputs.incidents = incidents;
-        } else if awaits_first {
-            let (interventions, sign_offs) =
-                tokio::join!(interventions, self.sign_offs(observation, &change.run));
-            inputs.interventions = take(interventions, unreadable);
-            inputs.sign_offs = take(sign_offs, unreadable);
-        } else {
-            inputs.interventions = take(interventions.await, unreadable);
-        }
+        let incidents = async {
+            if under_way {
+                self.incidents(observation, effective).await
+            } else {
+                Incidents::new()
+            }
+        };
+        let (mut inputs, incidents) = tokio::join!(self.said(observation, change), incidents);
+        inputs.incidents = incidents;
         let any = !inputs.sign_offs.is_empty() || !inputs.interventions.is_empty();
-        if any || awaits_first || (under_way && sign_off::is_required(change)) {
+        let awaited = sign_off::awaits_first(change);
+        if any || awaited || (under_way && sign_off::is_required(change)) {
             inputs.admission = self.admission.check().await;
         }
         inputs
     }
 
+    /// What people have said: the sign-offs, interventions and freezes that concern a change.
+    pub(super) async fn said(&self, observation: &Observation, change: &Change) -> HumanInputs {
+        let under_way = change.outcome.is_none() && !change.initial;
+        let asks = under_way || sign_off::awaits_first(change);
+        let (interventions, sign_offs, freezes) = tokio::join!(
+            self.interventions(observation, &change.run),
+            async {
+                if asks {
+                    self.sign_offs(observation, &change.run).await
+                } else {
+                    Default::default()
+                }
+            },
+            async {
+                if under_way {
+                    self.freezes(observation).await
+                } else {
+                    Default::default()
+                }
+            },
+        );
+        let mut inputs = HumanInputs::default();
+        let unreadable = &mut inputs.unreadable_requests;
+        inputs.interventions = take(interventions, unreadable);
+        inputs.sign_offs = take(sign_offs, unreadable);
+        inputs.freezes = take(freezes, &mut inputs.unreadable_freezes);
+        inputs
+    }
+
+    /// Whether the watch has reported that nobody has said anything of this kind. Of a first revision that is read, since
+    /// what is done for it is not confirmed.
+    fn is_silent(&self, requests: &Cache, observation: &Observation, run: &str) -> bool {
+        self.is_confirmed(observation)
+            && requests.has_none(&observation.namespace, &observation.uid, run)
+    }
+
+    /// Whether a decision may be made from what the watches have reported, as it is confirmed later.
+    fn is_confirmed(&self, observation: &Observation) -> bool {
+        self.from_watches && observation.status.stable.is_some()
+    }
+
     /// The freezes that select a Rollout, and what is wrong with those that cannot be read.
     async fn freezes(&self, observation: &Observation) -> Readable<NamedFreeze> {
+        let known = !self.caches.freezes_gap.is_open() && self.caches.freezes.len() <= MOST;
+        if known && self.is_confirmed(observation) {
+            return self.watched_freezes(observation);
+        }
         let api = Api::all(self.client.clone());
         let all = List {
             what: "freezes",
@@ -122,13 +155,36 @@ impl Observer {
             stops: None,
             remedy: "delete those that are over",
         };
-        readable(&all, &api, &self.no_fields, |it: Freeze| {
-            selects(&it, observation).then(|| NamedFreeze {
+        readable(&all, &api, &self.no_fields, |mut it: Freeze| {
+            // No decision depends on them, and the watch keeps none.
+            it.spec.person.groups.clear();
+            selects(&it.spec, observation).then(|| NamedFreeze {
                 name: it.name_any(),
                 spec: it.spec,
             })
         })
         .await
+    }
+
+    /// The same as the watch has reported them.
+    fn watched_freezes(&self, observation: &Observation) -> Readable<NamedFreeze> {
+        let (mut read, mut problems) = (Vec::new(), Vec::new());
+        for freeze in self.caches.freezes.state() {
+            let name = freeze.name_any();
+            match &freeze.spec {
+                Ok(spec) if selects(spec, observation) => {
+                    let spec = spec.clone();
+                    read.push(NamedFreeze { name, spec });
+                }
+                Ok(_) => {}
+                Err(problem) => problems.push(format!(
+                    "Freeze {name} cannot be read by this build: {problem}"
+                )),
+            }
+        }
+        read.sort_by(|a, b| a.name.cmp(&b.name));
+        problems.sort();
+        (read, problems)
     }
 
     async fn incidents(&self, observation: &Observation, effective: &Effective) -> Incidents {
@@ -143,6 +199,9 @@ impl Observer {
     }
 
     async fn sign_offs(&self, observation: &Observation, run: &str) -> Readable<ObservedSignOff> {
+        if self.is_silent(&self.caches.sign_offs, observation, run) {
+            return Default::default();
+        }
         let api = Api::namespaced(self.client.clone(), &observation.namespace);
         let stops = "spec.decision=Reject";
         let own = List::of_attempt("sign-offs", stops, observation, run);
@@ -172,6 +231,9 @@ impl Observer {
         observation: &Observation,
         run: &str,
     ) -> Readable<ObservedIntervention> {
+        if self.is_silent(&self.caches.interventions, observation, run) {
+            return Default::default();
+        }
         let api = Api::namespaced(self.client.clone(), &observation.namespace);
         let stops = "spec.action=Abort";
         let own = List::of_attempt("interventions", stops, observation, run);
@@ -287,8 +349,7 @@ impl<T> Read<'_, T> {
     }
 }
 
-fn selects(freeze: &Freeze, observation: &Observation) -> bool {
-    let spec = &freeze.spec;
+fn selects(spec: &FreezeSpec, observation: &Observation) -> bool {
     let namespace = &observation.namespace_labels;
     spec.namespace_selector
         .as_ref()
