@@ -27,7 +27,7 @@ use crate::observe::reads::Reads;
 use crate::prometheus::{Prometheus, PrometheusConfig};
 use crate::stand_in::{Fault, ROLLOUTS, RecordedRequest, StandIn};
 use crate::telemetry::server::Reported;
-use crate::watch::{Cache, Caches, Scope};
+use crate::watch::{Cache, Caches, Gap, Scope};
 
 /// An operator without watches, and its API server.
 struct Scene {
@@ -64,6 +64,9 @@ impl Scene {
                     claims: claims_store,
                     rollouts: rollouts.clone(),
                     replica_sets: replica_sets.clone(),
+                    sign_offs: Cache::opened(),
+                    interventions: Cache::opened(),
+                    freezes_gap: Gap::default(),
                     policies,
                     freezes,
                     templates,
@@ -132,7 +135,7 @@ impl Scene {
         Arc::new(claim)
     }
 
-    /// Lists all Rollouts and ReplicaSets, as their watches do, and opens the caches, as a new leader does.
+    /// Lists all objects, as their watches do, and opens the caches, as a new leader does.
     async fn watches(&self) {
         let all = |plural: &str| {
             let paths = self.server.paths(plural).into_iter();
@@ -140,6 +143,7 @@ impl Scene {
         };
         let caches = &self.context.observer.caches;
         caches.list(all("rollouts"), all("replicasets"));
+        caches.list_requests(all("signoffs"), all("interventions"));
         caches.open(&self.server.client()).await;
     }
 

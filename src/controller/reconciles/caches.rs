@@ -171,3 +171,66 @@ async fn law_5_a_new_leader_relies_on_no_cache_that_another_ones_write_has_not_r
     scene.reconcile_reported("web").await.unwrap();
     assert_eq!(kinds_read(&scene), [""; 0]);
 }
+
+/// A scene with a canary that has come to rest in its step.
+async fn stepping() -> Scene {
+    let mut scene = Scene::serving("web").await;
+    scene.deploy("web", "app:2");
+    for _ in 0..4 {
+        scene.reconcile("web").await.unwrap();
+        scene.pods_are_ready();
+    }
+    for _ in 0..3 {
+        scene.reconcile("web").await.unwrap();
+    }
+    assert_eq!(scene.status("web")["change"]["stage"], "Stepping");
+    scene.watches().await;
+    kinds_read(&scene);
+    scene
+}
+
+/// Somebody's command on the change under way.
+fn intervene(scene: &Scene, action: &str) {
+    let path = ROLLOUTS.replace("rollouts", "interventions/one");
+    let change = &scene.status("web")["change"];
+    scene.server.put(
+        &path,
+        json!({
+            "apiVersion": "countersign.dev/v1alpha1", "kind": "Intervention",
+            "metadata": { "name": "one", "creationTimestamp": "2026-01-01T00:00:00Z" },
+            "spec": {
+                "rollout": "web", "rolloutUid": format!("uid-of-{ROLLOUTS}/web"),
+                "run": change["run"], "digest": change["digest"], "action": action,
+                "person": { "username": "alice" },
+            },
+        }),
+    );
+}
+
+#[tokio::test]
+async fn a_canary_of_which_nobody_has_said_anything_costs_no_read() {
+    let mut scene = stepping().await;
+    scene.reconcile_reported("web").await.unwrap();
+    assert_eq!(kinds_read(&scene), [""; 0]);
+}
+
+#[tokio::test]
+async fn what_somebody_has_said_is_read_once_a_watch_has_reported_it() {
+    let mut scene = stepping().await;
+    intervene(&scene, "Abort");
+    scene.watches().await;
+    kinds_read(&scene);
+    scene.reconcile_reported("web").await.unwrap();
+    let reads = kinds_read(&scene);
+    assert!(reads.iter().any(|it| it == "interventions"), "{reads:?}");
+    assert_eq!(scene.status("web")["change"]["outcome"], "RolledBack");
+}
+
+#[tokio::test]
+async fn law_3_an_abort_that_no_watch_has_reported_wins_over_whatever_else_is_written() {
+    let mut scene = stepping().await;
+    intervene(&scene, "Abort");
+    scale(&scene, 2);
+    scene.reconcile_reported("web").await.unwrap();
+    assert_eq!(scene.status("web")["change"]["outcome"], "RolledBack");
+}
