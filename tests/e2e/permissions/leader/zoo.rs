@@ -195,8 +195,9 @@ impl Zoo {
     /// Does something that the operator can handle only with this permission.
     pub(super) async fn provoke(&mut self, permission: &str) {
         match permission {
-            // What the watches have reported is confirmed before a write.
-            "get rollouts" | "list replicasets" => self.change().await,
+            // What the watches have reported is read only before a write.
+            "get rollouts" | "list replicasets" | "list signoffs" | "list interventions"
+            | "list freezes" => self.change().await,
             "get virtualservices" | "get destinationrules" => self.touch("mesh").await,
             "get deployments" | "list horizontalpodautoscalers" => self.touch("legacy").await,
             "list jobs" | "list pods" => self.touch("smoke").await,
