@@ -238,6 +238,7 @@ async fn operate(options: Options) -> Result<(), Error> {
         failures: Mutex::new(BTreeMap::new()),
         known: Mutex::default(),
         reported: Mutex::default(),
+        read: Mutex::default(),
         full_read_permits: controller::full_read_permits(),
         waiting: Waiting::new(watches.wake),
     });

@@ -131,6 +131,8 @@ pub struct Context {
     pub known: Mutex<BTreeMap<(String, String), CachedSnapshot>>,
     /// Rollouts that are reconciled because an event concerns them, by namespace and name.
     pub reported: Mutex<BTreeSet<(String, String)>>,
+    /// When each Rollout was last observed as the API server has it, by namespace and name.
+    pub read: Mutex<BTreeMap<(String, String), Instant>>,
     /// Permits for full reads.
     pub full_read_permits: Semaphore,
     /// Rollouts that wait for other Rollouts.
@@ -193,6 +195,9 @@ impl Context {
         self.waiting.forget(&namespace, &name);
         self.invalidate(&namespace, &name);
         self.take_reported(&namespace, &name);
+        if let Ok(mut read) = self.read.lock() {
+            read.remove(&(namespace, name));
+        }
         if let (Ok(mut failures), Some(uid)) = (self.failures.lock(), claim.uid()) {
             failures.remove(&uid);
         }
@@ -227,6 +232,22 @@ impl Context {
         let key = (namespace.to_owned(), name.to_owned());
         let reported = self.reported.lock();
         reported.is_ok_and(|mut reported| reported.remove(&key))
+    }
+
+    /// Notes that a Rollout is observed as the API server has it.
+    fn note_read(&self, claim: &Claim) {
+        let key = (claim.namespace().unwrap_or_default(), claim.name_any());
+        if let Ok(mut read) = self.read.lock() {
+            read.insert(key, Instant::now());
+        }
+    }
+
+    /// Whether a Rollout was lately observed as the API server has it.
+    fn was_read_lately(&self, claim: &Claim) -> bool {
+        let key = (claim.namespace().unwrap_or_default(), claim.name_any());
+        let read = self.read.lock().ok();
+        let at = read.and_then(|read| read.get(&key).copied());
+        at.is_some_and(|at| at.elapsed() < SNAPSHOT_MAX_AGE)
     }
 
     /// Marks the start of a full read: later watch events invalidate the snapshot.
@@ -384,15 +405,18 @@ async fn reconcile_claim(claim: &Claim, context: &Context) -> Result<Action, Err
 /// Observes and decides.
 ///
 /// If an event caused the reconcile, the watches work, and the Rollout and its ReplicaSets are as they have reported them.
-/// Nothing is written on that before it is confirmed. If no event came, a watch may be silent, so all is read; that takes a
-/// tenth of a second, during which a bad canary keeps its traffic, so while it has traffic its cached snapshot is used.
+/// Nothing is written on that before it is confirmed. If no event came, a watch may be silent, so all is read, and of a change
+/// under way at least once a minute. That takes a tenth of a second, during which a bad canary keeps its traffic, so while
+/// it has traffic its cached snapshot is used.
 async fn evaluate<'a>(
     claim: &Claim,
     context: &'a Context,
 ) -> Result<Option<Evaluation<'a>>, Error> {
     let (namespace, name) = (claim.namespace().unwrap_or_default(), claim.name_any());
     tracing::debug!(%namespace, rollout = %name, "reconciling");
-    let reported = context.take_reported(&namespace, &name);
+    let at_rest = claim.is_new() || !claim.is_changing();
+    let reported =
+        context.take_reported(&namespace, &name) && (at_rest || context.was_read_lately(claim));
     let failure = last_failure(claim, context);
     let observe = async |observer: &Observer, before| {
         // On the heap, since the future of many reads is large.
@@ -433,6 +457,7 @@ async fn evaluate<'a>(
             before = before.or(Some(snapshot));
         }
     }
+    context.note_read(claim);
     let newest = observe(&context.observer, before).await?;
     Ok(newest.map(|it| Evaluation::of(it).with(permit)))
 }
@@ -455,8 +480,12 @@ async fn is_enough(
     if evaluation.decision.is_idle(&snapshot.observation) {
         return Ok(true);
     }
-    let current = context.observer.is_current(snapshot);
-    current.await.map_err(unread)
+    let current = context.observer.is_current(snapshot).await;
+    let current = current.map_err(unread)?;
+    if current {
+        context.note_read(claim);
+    }
+    Ok(current)
 }
 
 /// Whether the cached snapshot is enough: for a rollback on bad windows, which no other change would

@@ -93,6 +93,7 @@ impl Scene {
             failures: Mutex::default(),
             known: Mutex::default(),
             reported: Mutex::default(),
+            read: Mutex::default(),
             full_read_permits: full_read_permits(),
             waiting: Waiting::new(wake),
         };
@@ -462,6 +463,7 @@ async fn a_rollout_deleted_during_its_reconcile_leaves_nothing_behind() {
         assert!(scene.context.failures.lock().unwrap().is_empty());
         assert!(scene.context.known.lock().unwrap().is_empty());
         assert!(scene.context.reported.lock().unwrap().is_empty());
+        assert!(scene.context.read.lock().unwrap().is_empty());
         let metrics = scene.metrics();
         assert!(
             !metrics.contains("phase=\"Stable\",tier=\"low\"} 1"),

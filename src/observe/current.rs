@@ -16,13 +16,17 @@ use super::replica_sets::is_rollout;
 use super::snapshot::Snapshot;
 
 impl Observer {
-    /// Whether a snapshot is still true of all that the watches may have reported: the Rollout and its ReplicaSets by their
-    /// versions, and what people have said. Whatever else was observed was read live.
+    /// Whether a snapshot is true of all that was not read for it: the Rollout and its ReplicaSets by their versions, what
+    /// people have said, and that no awaited pod is in trouble.
     pub async fn is_current(&self, snapshot: &Snapshot) -> Result<bool, kube::Error> {
         let observation = &snapshot.observation;
-        let (versions, people) =
-            tokio::join!(self.has_versions(snapshot), self.has_said(observation));
-        Ok(versions? && people)
+        let (versions, people, pods) = tokio::join!(
+            self.has_versions(snapshot),
+            self.has_said(observation),
+            self.new_pods(observation),
+        );
+        let starting = pods.is_none_or(|it| it.trouble.is_none() && it.crashing == 0);
+        Ok(versions? && people && starting)
     }
 
     /// Only metadata are read.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use countersign_core::Observation;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::core::PartialObjectMeta;
 use kube::runtime::reflector::ObjectRef;
@@ -35,7 +36,7 @@ pub struct Observer {
     pub no_fields: Arc<AtomicBool>,
     /// How fresh reads must be.
     pub reads: Reads,
-    /// Whether the Rollout and its ReplicaSets may be as the watches have reported them.
+    /// Whether what the watches keep may be as they have reported it.
     pub from_watches: bool,
 }
 
@@ -54,6 +55,12 @@ impl Observer {
             from_watches,
             ..self.clone()
         }
+    }
+
+    /// Whether what is decided on an observation is confirmed before it is written, so that what the watches have reported
+    /// suffices. Of a first revision it is not.
+    pub(super) fn is_confirmed(&self, observation: &Observation) -> bool {
+        self.from_watches && observation.status.stable.is_some()
     }
 
     /// The labels of a namespace, if the watch has reported it.

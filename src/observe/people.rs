@@ -137,11 +137,6 @@ impl Observer {
             && requests.has_none(&observation.namespace, &observation.uid, run)
     }
 
-    /// Whether a decision may be made from what the watches have reported, as it is confirmed later.
-    fn is_confirmed(&self, observation: &Observation) -> bool {
-        self.from_watches && observation.status.stable.is_some()
-    }
-
     /// The freezes that select a Rollout, and what is wrong with those that cannot be read.
     async fn freezes(&self, observation: &Observation) -> Readable<NamedFreeze> {
         let known = !self.caches.freezes_gap.is_open() && self.caches.freezes.len() <= MOST;

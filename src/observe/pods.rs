@@ -26,9 +26,13 @@ const RESTARTS: i32 = 3;
 const STARTING: [&str; 2] = ["ContainerCreating", "PodInitializing"];
 
 impl Observer {
-    /// Reads how the pods of the new revision fare while they are waited for. It must not keep the
-    /// evidence from being judged, so a missing answer is only reported.
+    /// Reads how the pods of the new revision fare while they are waited for, but not for each of them that starts: their
+    /// troubles are found without an event, and before anything is written. It must not keep the evidence from being judged,
+    /// so a missing answer is only reported.
     pub(super) async fn new_pods(&self, observation: &Observation) -> Option<NewPods> {
+        if self.is_confirmed(observation) {
+            return None;
+        }
         let set = awaited(observation)?;
         let mut selector = format!("{HASH_LABEL}={}", set.hash);
         if !observation.spec.selector.is_empty() {

@@ -234,3 +234,71 @@ async fn law_3_an_abort_that_no_watch_has_reported_wins_over_whatever_else_is_wr
     scene.reconcile_reported("web").await.unwrap();
     assert_eq!(scene.status("web")["change"]["outcome"], "RolledBack");
 }
+
+/// A scene with a canary whose pod is awaited, and its ReplicaSet.
+async fn awaiting() -> (Scene, Value) {
+    let mut scene = Scene::serving("web").await;
+    scene.deploy("web", "app:2");
+    for _ in 0..7 {
+        scene.reconcile("web").await.unwrap();
+    }
+    let change = scene.status("web")["change"].clone();
+    assert_eq!(change["stage"], "Stepping");
+    let sets = scene.server.paths("replicasets").into_iter();
+    let mut sets = sets.map(|path| scene.server.get(&path).unwrap());
+    let hash = &change["podTemplateHash"];
+    let canary = sets.find(|set| set["metadata"]["labels"]["pod-template-hash"] == *hash);
+    let canary = canary.unwrap();
+    assert_ne!(canary["spec"]["replicas"], 0);
+    scene.watches().await;
+    kinds_read(&scene);
+    (scene, canary)
+}
+
+#[tokio::test]
+async fn awaited_pods_are_not_read_for_each_event() {
+    let (mut scene, _) = awaiting().await;
+    scene.reconcile_reported("web").await.unwrap();
+    assert_eq!(kinds_read(&scene), [""; 0]);
+    scene.reconcile("web").await.unwrap();
+    let reads = kinds_read(&scene);
+    assert!(reads.iter().any(|it| it == "pods"), "{reads:?}");
+}
+
+#[tokio::test]
+async fn pods_that_crash_are_found_before_anything_is_written() {
+    let (mut scene, canary) = awaiting().await;
+    let owner = json!({
+        "apiVersion": "apps/v1", "kind": "ReplicaSet", "name": canary["metadata"]["name"],
+        "uid": canary["metadata"]["uid"], "controller": true,
+    });
+    let container = json!({
+        "name": "app", "image": "app:2", "imageID": "", "ready": false, "restartCount": 5,
+        "state": { "waiting": { "reason": "CrashLoopBackOff" } },
+        "lastState": { "terminated": { "exitCode": 1 } },
+    });
+    let pod = json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": { "name": "one", "ownerReferences": [owner] },
+        "status": { "phase": "Running", "containerStatuses": [container] },
+    });
+    scene.server.put("/api/v1/namespaces/shop/pods/one", pod);
+    scale(&scene, 2);
+    scene.reconcile_reported("web").await.unwrap();
+    assert_eq!(scene.status("web")["change"]["outcome"], "RolledBack");
+}
+
+#[tokio::test]
+async fn of_a_change_under_way_everything_is_read_once_a_minute() {
+    let mut scene = stepping().await;
+    scene.context.read.lock().unwrap().clear();
+    scene.reconcile_reported("web").await.unwrap();
+    let reads = kinds_read(&scene);
+    for kind in ["replicasets", "rollouts"] {
+        assert!(reads.iter().any(|it| it == kind), "{reads:?}");
+    }
+    scene.watches().await;
+    kinds_read(&scene);
+    scene.reconcile_reported("web").await.unwrap();
+    assert_eq!(kinds_read(&scene), [""; 0]);
+}
