@@ -229,6 +229,7 @@ mod tests {
             recorder,
             rollouts: Cache::default(),
             replica_sets: Cache::default(),
+            services: Cache::default(),
         };
         let labels = json!({ ROLLOUT_UID_LABEL: "gone", KEEP_FOR_LABEL: "24h" });
         let stamp = json!({ DELETED_AT_ANNOTATION: "2025-03-01T00:00:00Z" });

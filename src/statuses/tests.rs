@@ -59,6 +59,7 @@ impl Scene {
                 recorder,
                 rollouts: Cache::default(),
                 replica_sets: Cache::default(),
+                services: Cache::default(),
             },
             caches: Caches {
                 claims: claims_store,
@@ -66,6 +67,7 @@ impl Scene {
                 replica_sets: Cache::default(),
                 sign_offs: Cache::opened(),
                 interventions: Cache::opened(),
+                services: Cache::opened(),
                 freezes_gap: Gap::default(),
                 policies: policies_store,
                 freezes: freezes_store,

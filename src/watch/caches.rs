@@ -36,6 +36,8 @@ pub struct Caches {
     pub sign_offs: Cache,
     /// For which attempts there are Interventions.
     pub interventions: Cache,
+    /// Every Service.
+    pub services: Cache,
     /// Every policy.
     pub policies: Store<WatchedPolicy>,
     /// Every Freeze.
@@ -165,6 +167,7 @@ mod tests {
     use crate::watch::cache::Cached;
     use crate::watch::changes::Pods;
     use crate::watch::requests::Request;
+    use crate::watch::services::WatchedService;
 
     impl Caches {
         /// A list of these Rollouts and ReplicaSets.
@@ -177,6 +180,11 @@ mod tests {
         pub(crate) fn list_requests(&self, sign_offs: Vec<Value>, interventions: Vec<Value>) {
             list::<Request<SignOff>>(&self.sign_offs, sign_offs);
             list::<Request<Intervention>>(&self.interventions, interventions);
+        }
+
+        /// A list of these Services.
+        pub(crate) fn list_services(&self, services: Vec<Value>) {
+            list::<WatchedService>(&self.services, services);
         }
 
         /// An event about a ReplicaSet.
@@ -225,6 +233,7 @@ mod tests {
             replica_sets: Cache::default(),
             sign_offs: Cache::opened(),
             interventions: Cache::opened(),
+            services: Cache::opened(),
             policies,
             freezes,
             freezes_gap: Gap::unlisted(),

@@ -167,7 +167,7 @@ impl Claim {
         self.services().any(|service| service == name)
     }
 
-    fn services(&self) -> impl Iterator<Item = &String> {
+    pub(super) fn services(&self) -> impl Iterator<Item = &String> {
         let canary = &self.spec.strategy.canary;
         canary.stable_service.iter().chain(&canary.canary_service)
     }

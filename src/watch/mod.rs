@@ -9,11 +9,12 @@
 //! | `SignOff`s, Interventions | hashes of the version and the Rollout; for which attempts there are any | triggers; what nobody has said need not be read |
 //! | Freezes | spec, without the groups of the person, and status | triggers, decisions; their statuses |
 //! | AnalysisTemplates | identity, what their conditions say, and status | their statuses |
+//! | Services | type, selector and its last other writer | triggers, decisions |
 //! | routes, of the kinds that a Rollout names | hashes of the version and the name | triggers |
 //! | Namespaces | labels | which policies govern, criticality |
 //! | Deployments, from the first that is adopted | nothing | triggers |
 //!
-//! The other inputs of a decision (Services, routes, Jobs, what people have said, records) are read live. What the caches give is
+//! The other inputs of a decision (routes, endpoints, Jobs, what people have said, records) are read live. What the caches give is
 //! confirmed before anything is written on it, unless there is no stable revision yet (`docs/decisions/036`).
 //!
 //! A watch that was disconnected for too long lists its objects again. Then only Rollouts are reconciled whose objects
@@ -29,6 +30,7 @@ mod objects;
 mod pruned;
 mod requests;
 mod routes;
+mod services;
 pub(crate) mod task;
 mod trigger;
 pub mod waiting;
@@ -57,6 +59,8 @@ use crate::watch::deployments::Deployments;
 use crate::watch::objects::{News, Objects, Seen, among, object, subject_of};
 use crate::watch::requests::watch_requests;
 use crate::watch::routes::watch_routes;
+pub use crate::watch::services::Selection;
+use crate::watch::services::watch_services;
 use crate::watch::task::{LARGE, SMALL, config, run};
 use crate::watch::trigger::owner;
 pub use crate::watch::trigger::{Scope, Trigger};
@@ -114,6 +118,7 @@ pub fn start(client: &Client, telemetry: &Arc<Telemetry>) -> Watches {
     for kind in RouteKind::ALL {
         watch_routes(kind, client, telemetry, &claims, send.clone());
     }
+    let services = watch_services(client, telemetry, &claims, send.clone());
     let freezes_gap = Gap::unlisted();
     let freezes = watch_freezes(
         client,
@@ -130,6 +135,7 @@ pub fn start(client: &Client, telemetry: &Arc<Telemetry>) -> Watches {
             replica_sets,
             sign_offs,
             interventions,
+            services,
             policies,
             freezes,
             freezes_gap,
