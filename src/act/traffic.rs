@@ -12,7 +12,7 @@ use kube::api::DynamicObject;
 use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
 
-use super::{Actor, as_observed, create, ignoring_absence, patch_places};
+use super::{Actor, absent_as_none, as_observed, create, patch_places};
 use crate::act::error::{Error, Target};
 use crate::api_resource::resource;
 use crate::owned::owner;
@@ -33,15 +33,20 @@ impl Actor {
             TrafficAction::SelectRevision { service, hash } => {
                 let operations = selection(observation, service, hash);
                 let write = patch_places(&services, service, &operations);
-                self.write(Target::Selector, rollout, "patch", write)
-                    .await?;
+                let written = self.write(Target::Selector, rollout, "patch", write);
+                let written = written.await?;
+                self.services.wrote(&observation.uid, &written.metadata);
                 Ok(())
             }
             TrafficAction::ReleaseService { service } => {
                 let operations = release(observation, service);
                 let write = patch_places(&services, service, &operations);
-                let write = ignoring_absence(write);
-                self.write(Target::Selector, rollout, "patch", write).await
+                let write = absent_as_none(write);
+                let written = self.write(Target::Selector, rollout, "patch", write);
+                if let Some(written) = written.await? {
+                    self.services.wrote(&observation.uid, &written.metadata);
+                }
+                Ok(())
             }
             TrafficAction::PatchRoute(patch) => {
                 let routes = api(&patch.api_version, patch.kind.as_str());
