@@ -16,17 +16,30 @@ use super::replica_sets::is_rollout;
 use super::snapshot::Snapshot;
 
 impl Observer {
-    /// Whether a snapshot is true of all that was not read for it: the Rollout and its ReplicaSets by their versions, what
-    /// people have said, and that no awaited pod is in trouble.
+    /// Whether a snapshot is true of all that was not read for it: the Rollout and its ReplicaSets by their versions, its
+    /// Services, what people have said, and that no awaited pod is in trouble.
     pub async fn is_current(&self, snapshot: &Snapshot) -> Result<bool, kube::Error> {
         let observation = &snapshot.observation;
-        let (versions, people, pods) = tokio::join!(
+        let (versions, services, people, pods) = tokio::join!(
             self.has_versions(snapshot),
+            self.has_services(snapshot),
             self.has_said(observation),
             self.new_pods(observation),
         );
         let starting = pods.is_none_or(|it| it.trouble.is_none() && it.crashing == 0);
-        Ok(versions? && people && starting)
+        Ok(versions? && services? && people && starting)
+    }
+
+    async fn has_services(&self, snapshot: &Snapshot) -> Result<bool, kube::Error> {
+        let Snapshot {
+            rollout,
+            observation,
+        } = snapshot;
+        let live = self.services(rollout, &observation.namespace).await?;
+        let observed = &observation.traffic;
+        Ok(live.services == observed.services
+            && live.former_services == observed.former_services
+            && live.selected_by == observed.selected_by)
     }
 
     /// Only metadata are read.

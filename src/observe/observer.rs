@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use countersign_core::Observation;
+use countersign_api::rollout::Revision;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::core::PartialObjectMeta;
 use kube::runtime::reflector::ObjectRef;
@@ -57,10 +57,10 @@ impl Observer {
         }
     }
 
-    /// Whether what is decided on an observation is confirmed before it is written, so that what the watches have reported
-    /// suffices. Of a first revision it is not.
-    pub(super) fn is_confirmed(&self, observation: &Observation) -> bool {
-        self.from_watches && observation.status.stable.is_some()
+    /// Whether what is decided is confirmed before it is written, so that what the watches have reported suffices. Of a first
+    /// revision it is not.
+    pub(super) fn is_confirmed(&self, stable: Option<&Revision>) -> bool {
+        self.from_watches && stable.is_some()
     }
 
     /// The labels of a namespace, if the watch has reported it.

@@ -133,14 +133,14 @@ impl Observer {
     /// Whether the watch has reported that nobody has said anything of this kind. Of a first revision that is read, since
     /// what is done for it is not confirmed.
     fn is_silent(&self, requests: &Cache, observation: &Observation, run: &str) -> bool {
-        self.is_confirmed(observation)
+        self.is_confirmed(observation.status.stable.as_ref())
             && requests.has_none(&observation.namespace, &observation.uid, run)
     }
 
     /// The freezes that select a Rollout, and what is wrong with those that cannot be read.
     async fn freezes(&self, observation: &Observation) -> Readable<NamedFreeze> {
         let known = !self.caches.freezes_gap.is_open() && self.caches.freezes.len() <= MOST;
-        if known && self.is_confirmed(observation) {
+        if known && self.is_confirmed(observation.status.stable.as_ref()) {
             return self.watched_freezes(observation);
         }
         let api = Api::all(self.client.clone());

@@ -3,15 +3,13 @@
 use std::collections::BTreeSet;
 
 use countersign_api::{HASH_LABEL, Rollout};
-use countersign_core::field_managers;
 use countersign_core::observation::traffic::TrafficObjects;
-use countersign_core::observation::workload::Service;
 use k8s_openapi::api::core::v1::Service as ApiService;
 use kube::runtime::reflector::ObjectRef;
 use kube::{Api, ResourceExt};
 
 use crate::observe::observer::Observer;
-use crate::watch::Claim;
+use crate::watch::{Claim, Selection};
 
 impl Observer {
     /// The Services of the spec, and former ones that still select a revision.
@@ -29,18 +27,19 @@ impl Observer {
             .collect();
         let remembered = rollout.status.iter().flat_map(|status| &status.services);
         let former = remembered.filter(|it| !named.contains(it));
+        let stable = rollout.status.as_ref().and_then(|it| it.stable.as_ref());
+        let confirmed = self.is_confirmed(stable);
         let services = named.iter().copied().chain(former).map(async |name| {
-            let service = self.reads.get_opt(&api, name).await?;
+            let known = confirmed.then(|| self.watched_service(namespace, name));
+            let service = match known.flatten() {
+                Some(known) => Some(known),
+                None => self.reads.get_opt(&api, name).await?.map(Selection::from),
+            };
             Ok::<_, kube::Error>((name.clone(), service))
         });
         let mut objects = TrafficObjects::default();
         for (name, service) in futures::future::try_join_all(services).await? {
-            let writer = service.as_ref().and_then(last_writer);
-            let service = service.and_then(|service| service.spec);
-            let service = service.map(|spec| Service {
-                kind: spec.type_.unwrap_or_default(),
-                selector: spec.selector.unwrap_or_default(),
-            });
+            let Selection { service, writer } = service.unwrap_or_default();
             if named.contains(&name) {
                 let writer = writer.map(|it| (name.clone(), it));
                 objects.selected_by.extend(writer);
@@ -52,6 +51,12 @@ impl Observer {
             objects.former_services.extend(former);
         }
         Ok(objects)
+    }
+
+    /// The Service as its watch has reported it; `None` if it has to be read, as one that does not exist.
+    fn watched_service(&self, namespace: &str, name: &str) -> Option<Selection> {
+        let json = self.caches.services.get(namespace, name)?;
+        serde_json::from_slice(&json).ok()
     }
 
     pub(super) fn conflicts(&self, rollout: &Rollout, namespace: &str) -> Vec<String> {
@@ -69,12 +74,4 @@ impl Observer {
         conflicts.sort();
         conflicts
     }
-}
-
-/// The last writer of a Service's selector, which is one value, unless that is this controller: who writes it takes it
-/// over from all others.
-fn last_writer(service: &ApiService) -> Option<String> {
-    let fields = service.metadata.managed_fields.as_deref();
-    let last = field_managers::last_writer(fields.unwrap_or_default(), "/f:spec/f:selector")?;
-    last.manager.clone()
 }
