@@ -233,6 +233,7 @@ async fn operate(options: Options) -> Result<(), Error> {
             telemetry: telemetry.clone(),
             rollouts: watches.caches.rollouts.clone(),
             replica_sets: watches.caches.replica_sets.clone(),
+            services: watches.caches.services.clone(),
         },
         telemetry: telemetry.clone(),
         failures: Mutex::new(BTreeMap::new()),

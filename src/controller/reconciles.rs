@@ -50,6 +50,7 @@ impl Scene {
             json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": "shop" } });
         namespace.apply_watcher_event(&Event::Apply(serde_json::from_value(shop).unwrap()));
         let (rollouts, replica_sets) = (Cache::default(), Cache::default());
+        let services = Cache::opened();
         let (policies, _) = kube::runtime::reflector::store();
         let (freezes, _) = kube::runtime::reflector::store();
         let (templates, _) = kube::runtime::reflector::store();
@@ -66,6 +67,7 @@ impl Scene {
                     replica_sets: replica_sets.clone(),
                     sign_offs: Cache::opened(),
                     interventions: Cache::opened(),
+                    services: services.clone(),
                     freezes_gap: Gap::default(),
                     policies,
                     freezes,
@@ -88,6 +90,7 @@ impl Scene {
                 recorder,
                 rollouts,
                 replica_sets,
+                services,
             },
             telemetry,
             failures: Mutex::default(),
@@ -145,6 +148,7 @@ impl Scene {
         let caches = &self.context.observer.caches;
         caches.list(all("rollouts"), all("replicasets"));
         caches.list_requests(all("signoffs"), all("interventions"));
+        caches.list_services(all("services"));
         caches.open(&self.server.client()).await;
     }
 

@@ -302,3 +302,50 @@ async fn of_a_change_under_way_everything_is_read_once_a_minute() {
     scene.reconcile_reported("web").await.unwrap();
     assert_eq!(kinds_read(&scene), [""; 0]);
 }
+
+/// A scene at rest with two Services, whose watches have listed everything.
+async fn with_services() -> Scene {
+    let mut scene = Scene::new();
+    for name in ["web", "web-canary"] {
+        let service = json!({
+            "apiVersion": "v1", "kind": "Service", "metadata": { "name": name },
+            "spec": { "type": "ClusterIP", "selector": { "app": "web" } },
+        });
+        let path = format!("/api/v1/namespaces/shop/services/{name}");
+        scene.server.put(&path, service);
+    }
+    scene.deploy("web", "app:1");
+    let mut deployed = rollout(&scene);
+    deployed["spec"]["strategy"] =
+        json!({ "canary": { "stableService": "web", "canaryService": "web-canary" } });
+    scene.server.put(&format!("{ROLLOUTS}/web"), deployed);
+    for _ in 0..6 {
+        scene.reconcile("web").await.unwrap();
+        scene.pods_are_ready();
+    }
+    assert_eq!(scene.status("web")["phase"], "Stable");
+    scene.watches().await;
+    kinds_read(&scene);
+    scene
+}
+
+#[tokio::test]
+async fn services_that_the_watch_has_reported_are_not_read() {
+    let mut scene = with_services().await;
+    scene.reconcile_reported("web").await.unwrap();
+    assert_eq!(kinds_read(&scene), [""; 0]);
+}
+
+#[tokio::test]
+async fn a_service_whose_selector_no_watch_has_reported_is_found_before_a_write() {
+    let mut scene = with_services().await;
+    let path = "/api/v1/namespaces/shop/services/web";
+    let mut service = scene.server.get(path).unwrap();
+    service["spec"]["selector"]["pod-template-hash"] = json!("of another writer");
+    scene.server.put(path, service);
+    scale(&scene, 2);
+    scene.reconcile_reported("web").await.unwrap();
+    let reads = kinds_read(&scene);
+    let rollouts = reads.iter().filter(|it| *it == "rollouts").count();
+    assert_eq!(rollouts, 2, "all is read after the confirmation: {reads:?}");
+}
