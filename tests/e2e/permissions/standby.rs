@@ -22,6 +22,7 @@ const WATCHED: [&str; 10] = [
     "analysistemplates",
     "namespaces",
     "deployments",
+    "services",
     "httproutes",
     "grpcroutes",
     "tlsroutes",
