@@ -50,6 +50,8 @@ pub(crate) const STATUS_RECHECK: Duration = Duration::from_hours(1);
 
 /// A new leader waits this long until it is known what its caches have to reach; beyond that it reads Rollouts meanwhile.
 pub(crate) const CACHES_TIMEOUT: Duration = Duration::from_secs(5);
+/// Whether the first lists of the caches are complete is checked this often.
+pub(crate) const CACHES_POLL: Duration = Duration::from_millis(50);
 /// Longest backoff of a failed watch, so that a recovered API server is noticed soon.
 pub(crate) const WATCH_BACKOFF: Duration = Duration::from_secs(5);
 /// The routes' kinds that are referenced and served are checked this often.

@@ -181,6 +181,11 @@ impl Cache {
         cache
     }
 
+    /// Whether the objects are listed.
+    pub(super) fn is_complete(&self) -> bool {
+        self.0.lock().is_ok_and(|state| state.is_complete)
+    }
+
     /// Whether it is known that there are no objects of an attempt at a change.
     #[must_use]
     pub fn has_none(&self, namespace: &str, uid: &str, run: &str) -> bool {
@@ -373,7 +378,9 @@ impl State {
         self.progress = versions.max().unwrap_or_default();
         self.contents = contents;
         self.is_complete = true;
-        self.awaited.retain(|_, it| it.since >= since);
+        let awaited = std::mem::take(&mut self.awaited).into_iter();
+        let left = awaited.filter(|(key, it)| it.since >= since && !self.has_reached(key, it));
+        self.awaited = left.collect();
     }
 
     fn apply(&mut self, key: Key, entry: Entry) {

@@ -16,7 +16,7 @@ use kube::{Api, Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 
 use crate::api_server::sentence;
-use crate::timing::LEASE_RETRY;
+use crate::timing::{CACHES_POLL, LEASE_RETRY};
 use crate::watch::cache::{Cache, Listed, ends_watch, integer};
 use crate::watch::claim::Claim;
 use crate::watch::pruned::{rollout, rollout_of_set};
@@ -87,7 +87,7 @@ impl Caches {
             && self.namespaces.wait_until_ready().await.is_ok()
     }
 
-    /// Opens the caches of Rollouts and ReplicaSets, once it is known what other leaders have written.
+    /// Opens the caches of Rollouts and ReplicaSets, once they are listed and it is known what other leaders have written.
     pub async fn open(&self, client: &Client) {
         let rollouts = Api::<Rollout>::all(client.clone());
         let sets = Api::<ReplicaSet>::all(client.clone());
@@ -117,6 +117,9 @@ async fn open<K>(cache: &Cache, api: &Api<K>, of: &ListParams, rollout: RolloutO
 where
     K: Resource + Clone + DeserializeOwned + Debug,
 {
+    while !cache.is_complete() {
+        tokio::time::sleep(CACHES_POLL).await;
+    }
     while let Err(error) = try_open(cache, api, of, rollout).await {
         tracing::warn!(error = %sentence(&error), "the versions of objects could not be listed; until then Rollouts are read");
         tokio::time::sleep(LEASE_RETRY).await;
