@@ -106,10 +106,10 @@ impl Observer {
         let under_way = change.outcome.is_none() && !change.initial;
         let asks = under_way || sign_off::awaits_first(change);
         let (interventions, sign_offs, freezes) = tokio::join!(
-            self.interventions(observation, &change.run),
+            self.interventions(observation, change),
             async {
                 if asks {
-                    self.sign_offs(observation, &change.run).await
+                    self.sign_offs(observation, change).await
                 } else {
                     Default::default()
                 }
@@ -130,11 +130,13 @@ impl Observer {
         inputs
     }
 
-    /// Whether the watch has reported that nobody has said anything of this kind. Of a first revision that is read, since
-    /// what is done for it is not confirmed.
-    fn is_silent(&self, requests: &Cache, observation: &Observation, run: &str) -> bool {
-        self.is_confirmed(observation.status.stable.as_ref())
-            && requests.has_none(&observation.namespace, &observation.uid, run)
+    /// Whether the watch has reported that nobody has said anything of this kind. Of a first revision for which people are
+    /// asked that is read, since what is done for it is not confirmed.
+    fn is_silent(&self, requests: &Cache, observation: &Observation, change: &Change) -> bool {
+        let (namespace, uid) = (&observation.namespace, &observation.uid);
+        let asks_nobody = self.from_watches && change.initial && !sign_off::is_required(change);
+        let confirmed = self.is_confirmed(observation.status.stable.as_ref());
+        (confirmed || asks_nobody) && requests.has_none(namespace, uid, &change.run)
     }
 
     /// The freezes that select a Rollout, and what is wrong with those that cannot be read.
@@ -193,10 +195,15 @@ impl Observer {
         answers.into_iter().collect()
     }
 
-    async fn sign_offs(&self, observation: &Observation, run: &str) -> Readable<ObservedSignOff> {
-        if self.is_silent(&self.caches.sign_offs, observation, run) {
+    async fn sign_offs(
+        &self,
+        observation: &Observation,
+        change: &Change,
+    ) -> Readable<ObservedSignOff> {
+        if self.is_silent(&self.caches.sign_offs, observation, change) {
             return Default::default();
         }
+        let run = change.run.as_str();
         let api = Api::namespaced(self.client.clone(), &observation.namespace);
         let stops = "spec.decision=Reject";
         let own = List::of_attempt("sign-offs", stops, observation, run);
@@ -224,11 +231,12 @@ impl Observer {
     async fn interventions(
         &self,
         observation: &Observation,
-        run: &str,
+        change: &Change,
     ) -> Readable<ObservedIntervention> {
-        if self.is_silent(&self.caches.interventions, observation, run) {
+        if self.is_silent(&self.caches.interventions, observation, change) {
             return Default::default();
         }
+        let run = change.run.as_str();
         let api = Api::namespaced(self.client.clone(), &observation.namespace);
         let stops = "spec.action=Abort";
         let own = List::of_attempt("interventions", stops, observation, run);
