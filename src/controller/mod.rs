@@ -129,7 +129,8 @@ pub struct Context {
     /// Snapshots of Rollouts whose canary has traffic, until a watch reports a change; by namespace and
     /// name.
     pub known: Mutex<BTreeMap<(String, String), CachedSnapshot>>,
-    /// Rollouts that are reconciled because an event concerns them, by namespace and name.
+    /// Rollouts whose next reconcile may rely on the watches, by namespace and name: an event concerns them, or they wait
+    /// for endpoints or a router, which are read in any case.
     pub reported: Mutex<BTreeSet<(String, String)>>,
     /// When each Rollout was last observed as the API server has it, by namespace and name.
     pub read: Mutex<BTreeMap<(String, String), Instant>>,
@@ -219,15 +220,19 @@ impl Context {
         let namespace = rollout.namespace.clone().unwrap_or_default();
         self.invalidate(&namespace, &rollout.name);
         // What belonged to a deleted one is reported after its deletion.
-        if self.observer.caches.claims.get(rollout).is_none() {
-            return;
-        }
-        if let Ok(mut reported) = self.reported.lock() {
-            reported.insert((namespace, rollout.name.clone()));
+        if self.observer.caches.claims.get(rollout).is_some() {
+            self.trust_watches(&namespace, &rollout.name);
         }
     }
 
-    /// Whether an event has concerned a Rollout since its last reconcile began.
+    /// Notes that the next reconcile of a Rollout may rely on the watches.
+    fn trust_watches(&self, namespace: &str, name: &str) {
+        if let Ok(mut reported) = self.reported.lock() {
+            reported.insert((namespace.to_owned(), name.to_owned()));
+        }
+    }
+
+    /// Whether the next reconcile of a Rollout may rely on the watches, which is noted for one only.
     fn take_reported(&self, namespace: &str, name: &str) -> bool {
         let key = (namespace.to_owned(), name.to_owned());
         let reported = self.reported.lock();
@@ -398,16 +403,19 @@ async fn reconcile_claim(claim: &Claim, context: &Context) -> Result<Action, Err
     keep_deadline(claim, context, requeue_at);
     let done = actor.carry_out(&snapshot.rollout, observation, &decision, decided);
     done.await?;
+    if decision.awaits_traffic {
+        context.trust_watches(&namespace, &name);
+    }
     context.keep(snapshot, decision, version);
     Ok(requeue_at.map_or_else(Action::await_change, |at| Action::requeue(until(at))))
 }
 
 /// Observes and decides.
 ///
-/// If an event caused the reconcile, the watches work, and the Rollout and its ReplicaSets are as they have reported them.
-/// Nothing is written on that before it is confirmed. If no event came, a watch may be silent, so all is read, and of a change
-/// under way at least once a minute. That takes a tenth of a second, during which a bad canary keeps its traffic, so while
-/// it has traffic its cached snapshot is used.
+/// If an event caused the reconcile, the watches work, and what they keep is as they have reported it. Nothing is written on
+/// that before it is confirmed. If no event came, a watch may be silent, so all is read, unless only endpoints or a router
+/// are waited for; of a change under way all is read at least once a minute. That takes a tenth of a second, during which a
+/// bad canary keeps its traffic, so while it has traffic its cached snapshot is used.
 async fn evaluate<'a>(
     claim: &Claim,
     context: &'a Context,
@@ -446,7 +454,7 @@ async fn evaluate<'a>(
     }
     if failure.is_none() && (reported || claim.is_new()) {
         let observer = context.observer.near(claim.is_new(), reported);
-        if let Some(observed) = observe(&observer, None).await? {
+        if let Some(observed) = observe(&observer, before.take()).await? {
             let evaluation = Evaluation::of(observed);
             if is_enough(claim, context, &evaluation).await? {
                 return Ok(Some(evaluation.with(permit)));
@@ -454,7 +462,7 @@ async fn evaluate<'a>(
             // The lock of the queue is released before all is read.
             let Observed { snapshot, lock } = evaluation.observed;
             drop(lock);
-            before = before.or(Some(snapshot));
+            before = Some(snapshot);
         }
     }
     context.note_read(claim);
@@ -467,7 +475,8 @@ fn unread(error: kube::Error) -> Error {
 }
 
 /// Whether a decision that was not made from the most recent state may be carried out: if nothing can be lost, since there
-/// is no stable revision and writes based on a stale read are refused; if it writes nothing; or if it is confirmed.
+/// is no stable revision and writes based on a stale read are refused; if it writes nothing; if it is a rollback on bad
+/// windows, which no other change would prevent; or if it is confirmed.
 async fn is_enough(
     claim: &Claim,
     context: &Context,
@@ -477,7 +486,9 @@ async fn is_enough(
     if claim.is_new() {
         return Ok(snapshot.observation.status.stable.is_none());
     }
-    if evaluation.decision.is_idle(&snapshot.observation) {
+    let (decision, observation) = (&evaluation.decision, &snapshot.observation);
+    let rolls_back = is_under_way(observation) && decision.rolls_back_on_analysis();
+    if rolls_back || decision.is_idle(observation) {
         return Ok(true);
     }
     let current = context.observer.is_current(snapshot).await;
@@ -492,8 +503,7 @@ async fn is_enough(
 /// prevent, and for a decision that only updates numbers, if the next reconcile is soon. Endpoints are
 /// not watched, so a change that waits for them is read again.
 fn can_skip_full_read(observation: &Observation, decision: &Decision) -> bool {
-    let under_way = observation.status.change.as_ref();
-    if !under_way.is_some_and(|it| !it.initial && it.outcome.is_none()) {
+    if !is_under_way(observation) {
         return false;
     }
     let now = observation.now;
@@ -501,6 +511,12 @@ fn can_skip_full_read(observation: &Observation, decision: &Decision) -> bool {
     let waits = decision.requeue_at.is_some_and(|at| at <= soon);
     decision.rolls_back_on_analysis()
         || (waits && !decision.awaits_traffic && decision.only_updates_evidence(observation))
+}
+
+/// Whether a change of a stable revision is under way.
+fn is_under_way(observation: &Observation) -> bool {
+    let change = observation.status.change.as_ref();
+    change.is_some_and(|it| !it.initial && it.outcome.is_none())
 }
 
 fn last_failure(claim: &Claim, context: &Context) -> Option<observation::Failure> {

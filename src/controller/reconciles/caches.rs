@@ -65,7 +65,9 @@ async fn a_first_revision_costs_no_read_of_its_rollout() {
     }
     assert_eq!(scene.status("web")["phase"], "Stable");
     let of = |kind: &str| reads.iter().filter(|it| *it == kind).count();
-    assert_eq!(of("rollouts"), 0, "{reads:?}");
+    for kind in ["rollouts", "interventions"] {
+        assert_eq!(of(kind), 0, "{reads:?}");
+    }
     let why = "those of others are looked for once";
     assert_eq!(of("replicasets"), 1, "{why}: {reads:?}");
 }
@@ -141,7 +143,7 @@ async fn law_11_a_replica_set_that_is_not_as_recorded_is_read() {
     let mut scene = at_rest().await;
     let (path, mut set) = only_set(&scene);
     set["spec"]["template"]["spec"]["containers"][0]["image"] = json!("evil:1");
-    scene.server.put(&path, set.clone());
+    scene.server.put(&path, set);
     let caches = scene.context.observer.caches.clone();
     caches.report_set(scene.server.get(&path).unwrap());
     scene.reconcile_reported("web").await.unwrap();
@@ -260,6 +262,7 @@ async fn awaited_pods_are_not_read_for_each_event() {
     let (mut scene, _) = awaiting().await;
     scene.reconcile_reported("web").await.unwrap();
     assert_eq!(kinds_read(&scene), [""; 0]);
+    scene.context.invalidate("shop", "web");
     scene.reconcile("web").await.unwrap();
     let reads = kinds_read(&scene);
     assert!(reads.iter().any(|it| it == "pods"), "{reads:?}");
@@ -348,4 +351,17 @@ async fn a_service_whose_selector_no_watch_has_reported_is_found_before_a_write(
     let reads = kinds_read(&scene);
     let rollouts = reads.iter().filter(|it| *it == "rollouts").count();
     assert_eq!(rollouts, 2, "all is read after the confirmation: {reads:?}");
+}
+
+#[tokio::test]
+async fn who_waits_for_endpoints_or_a_router_reads_nothing_else() {
+    let mut scene = stepping().await;
+    scene.context.invalidate("shop", "web");
+    scene.context.trust_watches("shop", "web");
+    scene.reconcile("web").await.unwrap();
+    assert_eq!(kinds_read(&scene), [""; 0]);
+    scene.context.invalidate("shop", "web");
+    scene.reconcile("web").await.unwrap();
+    let reads = kinds_read(&scene);
+    assert!(!reads.is_empty(), "it is for one reconcile");
 }
