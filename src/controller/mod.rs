@@ -300,7 +300,9 @@ pub async fn run(
     let store = context.observer.caches.claims.clone();
     let everything = store.state().into_iter();
     let everything: Vec<_> = everything.map(|it| ObjectRef::from_obj(&*it)).collect();
-    everything.iter().for_each(|it| context.report(it));
+    for it in &everything {
+        context.report(it);
+    }
     let triggers = targets(context.clone(), triggers);
     Controller::for_stream(futures::stream::pending(), store)
         .with_config(controller::Config::default().concurrency(CONCURRENCY))
@@ -336,7 +338,9 @@ fn targets(
         let observer = &context.observer;
         let labels = |namespace: &str| observer.namespace_labels(namespace);
         let targets = batch.rollouts(&observer.caches.claims, labels);
-        targets.iter().for_each(|it| context.report(it));
+        for it in &targets {
+            context.report(it);
+        }
         futures::stream::iter(targets)
     })
 }
@@ -456,7 +460,7 @@ async fn evaluate<'a>(
         let observer = context.observer.near(claim.is_new(), reported);
         if let Some(observed) = observe(&observer, before.take()).await? {
             let evaluation = Evaluation::of(observed);
-            if is_enough(claim, context, &evaluation).await? {
+            if Box::pin(is_enough(claim, context, &evaluation)).await? {
                 return Ok(Some(evaluation.with(permit)));
             }
             // The lock of the queue is released before all is read.
@@ -491,7 +495,7 @@ async fn is_enough(
     if rolls_back || decision.is_idle(observation) {
         return Ok(true);
     }
-    let current = context.observer.is_current(snapshot).await;
+    let current = Box::pin(context.observer.is_current(snapshot)).await;
     let current = current.map_err(unread)?;
     if current {
         context.note_read(claim);

@@ -311,7 +311,7 @@ impl Cache {
                 Event::InitDone
             }
             Event::Apply(kept) => {
-                self.note(&kept, State::apply);
+                self.note(&kept, |state, key, entry| state.apply(&key, entry));
                 Event::Apply(kept.fields)
             }
             Event::Delete(kept) => {
@@ -383,14 +383,14 @@ impl State {
         self.awaited = left.collect();
     }
 
-    fn apply(&mut self, key: Key, entry: Entry) {
+    fn apply(&mut self, key: &Key, entry: Entry) {
         // Events come in the order of their versions, so an earlier one is a repetition.
         if entry.version <= self.progress {
             return;
         }
         self.progress = entry.version;
         self.contents.insert(key.clone(), entry);
-        self.settle(&key);
+        self.settle(key);
     }
 
     fn delete(&mut self, key: &Key, version: u64) {

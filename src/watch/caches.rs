@@ -146,14 +146,13 @@ where
             rollout: rollout(&it.metadata).unwrap_or_default(),
             version: integer(it.metadata.resource_version.as_deref()),
         }));
-        match list.metadata.continue_.filter(|token| !token.is_empty()) {
-            Some(token) => page = page.continue_token(&token),
-            None => {
-                let version = integer(list.metadata.resource_version.as_deref());
-                cache.open(since, version.unwrap_or_default(), all);
-                return Ok(());
-            }
-        }
+        let more = list.metadata.continue_.filter(|token| !token.is_empty());
+        let Some(token) = more else {
+            let version = integer(list.metadata.resource_version.as_deref());
+            cache.open(since, version.unwrap_or_default(), all);
+            return Ok(());
+        };
+        page = page.continue_token(&token);
     }
 }
 

@@ -16,7 +16,7 @@ use super::{Permission, SYSTEM, granted, granted_at_home};
 use crate::support::{App, Scene, TIMEOUT};
 
 /// Kinds that are listed only for caches and watches.
-const WATCHED: [&str; 10] = [
+const WATCHED: [&str; 11] = [
     "rollouts",
     "rolloutpolicies",
     "analysistemplates",
