@@ -8,10 +8,10 @@ use k8s_openapi::jiff::SignedDuration;
 pub(crate) const RECONCILE_TIMEOUT: Duration = Duration::from_mins(1);
 /// Longest wait before a failed reconcile is retried.
 pub(crate) const MAX_BACKOFF: Duration = Duration::from_mins(1);
-/// A cached snapshot may be reused if the next reconcile is due within this time,
-pub(crate) const SNAPSHOT_DUE_WITHIN: SignedDuration = SignedDuration::from_secs(20);
-/// and the snapshot is no older than this.
-pub(crate) const SNAPSHOT_MAX_AGE: Duration = Duration::from_mins(1);
+/// Numbers of evidence are written without reading everything if the next reconcile is due within this time,
+pub(crate) const EVIDENCE_DUE_WITHIN: SignedDuration = SignedDuration::from_secs(20);
+/// and of a change under way everything is read at least this often.
+pub(crate) const CACHES_MAX_AGE: Duration = Duration::from_mins(1);
 
 /// Timeout of a response of the API server; watches have a shorter idle timeout.
 pub(crate) const API_TIMEOUT: Duration = Duration::from_secs(90);

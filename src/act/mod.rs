@@ -52,27 +52,26 @@ pub struct Actor {
 }
 
 impl Actor {
-    /// Writes the status of a decision, if it changed, and publishes its Events; returns the Rollout's
-    /// resourceVersion. After an error, the decision is void.
+    /// Writes the status of a decision, if it changed, and publishes its Events. After an error, the
+    /// decision is void.
     pub async fn write_down(
         &self,
         rollout: &Rollout,
         observation: &Observation,
         decision: &Decision,
-    ) -> Result<Option<String>, Error> {
+    ) -> Result<(), Error> {
         let namespace = &observation.namespace;
         // RolloutRuns that the new status no longer holds are written first, or a crash would lose them.
         if let Some(record) = decision.record.as_ref().filter(|it| !is_held(it, decision)) {
             self.keep_record(rollout, namespace, record).await?;
         }
-        let mut version = None;
         if decision.status != observation.status {
-            version = self.write_status(rollout, namespace, decision).await?;
+            self.write_status(rollout, namespace, decision).await?;
         }
         for notice in &decision.notices {
             self.recorder.publish(rollout, notice);
         }
-        Ok(version)
+        Ok(())
     }
 
     /// Carries out the actions of a written decision. A refused action does not stop the others: a
@@ -115,7 +114,7 @@ impl Actor {
         rollout: &Rollout,
         namespace: &str,
         decision: &Decision,
-    ) -> Result<Option<String>, Error> {
+    ) -> Result<(), Error> {
         let kind = ApiResource::erase::<Rollout>(&());
         // A typed object would have defaults for what the API server has dropped.
         let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), namespace, &kind);
@@ -132,7 +131,7 @@ impl Actor {
         self.rollouts
             .wrote(&rollout.uid().unwrap_or_default(), &written.metadata);
         self.warn_of_pruning(&body, &written);
-        Ok(written.resource_version())
+        Ok(())
     }
 
     /// Definitions that are older than this program drop fields of a status without an error, and a change may then

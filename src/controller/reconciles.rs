@@ -7,26 +7,33 @@ mod people;
 mod records;
 mod tampered;
 
+use std::sync::Mutex;
+
 use countersign_api::rollout::{Change, RolloutStatus};
 use countersign_core::decision::{
     Action as Write, HistoryAction, Notice, TrafficAction, WorkloadAction,
 };
 use countersign_core::observation::workload::Service as ServiceSeen;
 use countersign_core::reason::Reason;
+use countersign_core::{Decision, decide};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::runtime::watcher::Event;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::act::events::Recorder;
+use crate::act::{self, Actor, events::Recorder};
 use crate::lease::Lease;
 use crate::observe::admission::AdmissionCheck;
 use crate::observe::dry_runs::DryRuns;
+use crate::observe::observer::Observer;
 use crate::observe::queue_lock::QueueMutex;
 use crate::observe::reads::Reads;
+use crate::observe::snapshot::Snapshot;
 use crate::prometheus::{Prometheus, PrometheusConfig};
 use crate::stand_in::{Fault, ROLLOUTS, RecordedRequest, StandIn};
+use crate::telemetry::Telemetry;
 use crate::telemetry::server::Reported;
+use crate::watch::waiting::Waiting;
 use crate::watch::{Cache, Caches, Gap, Scope};
 
 /// An operator without watches, and its API server.
@@ -94,7 +101,6 @@ impl Scene {
             },
             telemetry,
             failures: Mutex::default(),
-            known: Mutex::default(),
             reported: Mutex::default(),
             read: Mutex::default(),
             full_read_permits: full_read_permits(),
@@ -465,7 +471,6 @@ async fn a_rollout_deleted_during_its_reconcile_leaves_nothing_behind() {
         let ended = reconcile(claim, scene.context.clone()).await;
         assert_eq!(ended.is_err(), fails);
         assert!(scene.context.failures.lock().unwrap().is_empty());
-        assert!(scene.context.known.lock().unwrap().is_empty());
         assert!(scene.context.reported.lock().unwrap().is_empty());
         assert!(scene.context.read.lock().unwrap().is_empty());
         let metrics = scene.metrics();

@@ -2,7 +2,6 @@
 
 pub mod admission;
 mod adoption;
-mod current;
 pub mod dry_runs;
 mod evidence;
 mod history;

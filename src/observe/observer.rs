@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use countersign_api::rollout::Revision;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::core::PartialObjectMeta;
 use kube::runtime::reflector::ObjectRef;
@@ -41,26 +40,13 @@ pub struct Observer {
 }
 
 impl Observer {
-    /// The same observer for decisions that need not be made from the most recent state: with reads from the API server's
-    /// cache, or with what the watches have reported.
+    /// The same observer, of what the watches have reported or of what is read live.
     #[must_use]
-    pub fn near(&self, cached: bool, from_watches: bool) -> Self {
-        let reads = if cached {
-            Reads::Cached
-        } else {
-            Reads::MostRecent
-        };
+    pub fn with(&self, from_watches: bool) -> Self {
         Self {
-            reads,
             from_watches,
             ..self.clone()
         }
-    }
-
-    /// Whether what is decided is confirmed before it is written, so that what the watches have reported suffices. Of a first
-    /// revision it is not.
-    pub(super) fn is_confirmed(&self, stable: Option<&Revision>) -> bool {
-        self.from_watches && stable.is_some()
     }
 
     /// The labels of a namespace, if the watch has reported it.

@@ -102,7 +102,7 @@ impl Observer {
     }
 
     /// What people have said: the sign-offs, interventions and freezes that concern a change.
-    pub(super) async fn said(&self, observation: &Observation, change: &Change) -> HumanInputs {
+    async fn said(&self, observation: &Observation, change: &Change) -> HumanInputs {
         let under_way = change.outcome.is_none() && !change.initial;
         let asks = under_way || sign_off::awaits_first(change);
         let (interventions, sign_offs, freezes) = tokio::join!(
@@ -130,19 +130,16 @@ impl Observer {
         inputs
     }
 
-    /// Whether the watch has reported that nobody has said anything of this kind. Of a first revision for which people are
-    /// asked that is read, since what is done for it is not confirmed.
+    /// Whether the watch has reported that nobody has said anything of this kind.
     fn is_silent(&self, requests: &Cache, observation: &Observation, change: &Change) -> bool {
         let (namespace, uid) = (&observation.namespace, &observation.uid);
-        let asks_nobody = self.from_watches && change.initial && !sign_off::is_required(change);
-        let confirmed = self.is_confirmed(observation.status.stable.as_ref());
-        (confirmed || asks_nobody) && requests.has_none(namespace, uid, &change.run)
+        self.from_watches && requests.has_none(namespace, uid, &change.run)
     }
 
     /// The freezes that select a Rollout, and what is wrong with those that cannot be read.
     async fn freezes(&self, observation: &Observation) -> Readable<NamedFreeze> {
         let known = !self.caches.freezes_gap.is_open() && self.caches.freezes.len() <= MOST;
-        if known && self.is_confirmed(observation.status.stable.as_ref()) {
+        if known && self.from_watches {
             return self.watched_freezes(observation);
         }
         let api = Api::all(self.client.clone());

@@ -30,7 +30,7 @@ impl Observer {
     /// troubles are found without an event, and before anything is written. It must not keep the evidence from being judged,
     /// so a missing answer is only reported.
     pub(super) async fn new_pods(&self, observation: &Observation) -> Option<NewPods> {
-        if self.is_confirmed(observation.status.stable.as_ref()) {
+        if self.from_watches {
             return None;
         }
         let set = awaited(observation)?;

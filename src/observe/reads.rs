@@ -2,11 +2,8 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use axum::body::to_bytes;
+use kube::Api;
 use kube::api::{GetParams, ListParams, ObjectList};
-use kube::client::Body;
-use kube::core::Request;
-use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
 
 /// Attempts per read: one lost response must not fail the whole reconcile.
@@ -46,33 +43,6 @@ impl Reads {
         };
         let parameters = all.labels(labels);
         tried(|| api.list(&parameters)).await
-    }
-
-    /// Lists the objects with these labels in one response of at most that many bytes, if reads are from the API
-    /// server's cache, which has no pages; `None` if they are not, or if the response is larger or failed.
-    pub(super) async fn whole<K>(
-        self,
-        client: &Client,
-        api: &Api<K>,
-        labels: &str,
-        most: usize,
-    ) -> Option<Vec<K>>
-    where
-        K: Clone + DeserializeOwned + Resource,
-    {
-        if self == Self::MostRecent {
-            return None;
-        }
-        let of = ListParams::default().match_any().labels(labels);
-        let request = Request::new(api.resource_url()).list(&of).ok()?;
-        let response = client.send(request.map(Body::from)).await.ok()?;
-        if !response.status().is_success() {
-            return None;
-        }
-        let body = axum::body::Body::new(response.into_body());
-        let body = to_bytes(body, most).await.ok()?;
-        let all: ObjectList<K> = serde_json::from_slice(&body).ok()?;
-        Some(all.items)
     }
 
     /// Gets an object by its name.

@@ -27,8 +27,6 @@ use super::reads;
 const MOST: usize = 200;
 /// Most bytes of templates that are kept of them.
 const MOST_BYTES: usize = 16 << 20;
-/// Most bytes of them that are read at once from the API server's cache. A first revision has few.
-const CACHED_BYTES: usize = 4 << 20;
 
 /// The ReplicaSets that were found.
 #[derive(Debug, Default)]
@@ -144,8 +142,7 @@ impl Observer {
         complete.then(|| listing.own.into_iter().map(|(own, _)| own).collect())
     }
 
-    /// Adds the ReplicaSets with these labels, page by page, until there are too many; or at once from the API server's
-    /// cache, if it may be used and they are few.
+    /// Adds the ReplicaSets with these labels, page by page, until there are too many.
     async fn list(
         &self,
         namespace: &str,
@@ -153,16 +150,6 @@ impl Observer {
         listing: &mut Listing<'_>,
     ) -> Result<(), kube::Error> {
         let sets = self.sets(namespace);
-        let whole = self
-            .reads
-            .whole(&self.client, &sets, labels, CACHED_BYTES)
-            .await;
-        if let Some(whole) = whole.filter(|it| it.len() <= MOST) {
-            for set in &whole {
-                listing.add(set);
-            }
-            return Ok(());
-        }
         let of = ListParams::default().labels(labels).limit(reads::LARGE);
         let (mut listed, mut after) = (0_usize, None);
         loop {

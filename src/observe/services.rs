@@ -27,11 +27,8 @@ impl Observer {
             .collect();
         let remembered = rollout.status.iter().flat_map(|status| &status.services);
         let former = remembered.filter(|it| !named.contains(it));
-        let stable = rollout.status.as_ref().and_then(|it| it.stable.as_ref());
-        let confirmed = self.is_confirmed(stable);
         let services = named.iter().copied().chain(former).map(async |name| {
-            let known = confirmed.then(|| self.watched_service(namespace, name));
-            let service = match known.flatten() {
+            let service = match self.watched_service(namespace, name) {
                 Some(known) => Some(known),
                 None => self.reads.get_opt(&api, name).await?.map(Selection::from),
             };
@@ -55,6 +52,9 @@ impl Observer {
 
     /// The Service as its watch has reported it; `None` if it has to be read, as one that does not exist.
     fn watched_service(&self, namespace: &str, name: &str) -> Option<Selection> {
+        if !self.from_watches {
+            return None;
+        }
         let json = self.caches.services.get(namespace, name)?;
         serde_json::from_slice(&json).ok()
     }

@@ -1,6 +1,6 @@
-//! Reads one Rollout and its surroundings live, as an `Observation`.
+//! One Rollout and its surroundings, from the caches or as they are read live, as an `Observation`.
 
-use countersign_api::{Rollout, RolloutStatus};
+use countersign_api::Rollout;
 use countersign_core::Observation;
 use countersign_core::observation::Failure;
 use countersign_core::observation::windows::AnalysisInputs;
@@ -13,16 +13,6 @@ use crate::observe::observer::Observer;
 use crate::observe::queue_lock::QueueLock;
 
 impl Observer {
-    /// The snapshot with current evidence from Prometheus.
-    pub async fn count_on(&self, mut snapshot: Snapshot) -> Snapshot {
-        snapshot.observation.now = clock::now();
-        snapshot.observation.analysis.windows.clear();
-        snapshot.observation.analysis.objectives.clear();
-        let effective = policy::effective(&snapshot.observation.policies);
-        self.evidence(&mut snapshot.observation, &effective).await;
-        snapshot
-    }
-
     /// Observes one Rollout; `None` if it does not exist. One in deletion is observed as long as it exists: whatever
     /// keeps it, its canary must not keep its share.
     ///
@@ -143,19 +133,6 @@ pub struct Snapshot {
     pub rollout: Rollout,
     /// The input of the decision.
     pub observation: Observation,
-}
-
-impl Snapshot {
-    /// The snapshot after its status was written with this resourceVersion, if it was.
-    #[must_use]
-    pub fn written(mut self, status: RolloutStatus, version: Option<String>) -> Self {
-        self.observation.status = status;
-        if version.is_some() {
-            self.rollout.metadata.resource_version = version;
-            self.observation.unknown_status = None;
-        }
-        self
-    }
 }
 
 /// A snapshot with the lock for its decision.

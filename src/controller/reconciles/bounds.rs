@@ -86,25 +86,6 @@ async fn templates_of_planted_replica_sets_are_kept_up_to_a_bound() {
 }
 
 #[tokio::test]
-async fn large_replica_sets_are_not_read_at_once_from_the_cache() {
-    let scene = Scene::serving("web").await;
-    let large = json!({
-        "labels": { "app": "web" }, "annotations": { "note": "x".repeat(200_000) },
-    });
-    plant(&scene, 0..45, &large);
-    scene.server.requests();
-    let cached = scene.context.observer.near(true, false);
-    let observed = Box::pin(cached.observe("shop", "web", None, None)).await;
-    let snapshot = observed.unwrap().unwrap().snapshot;
-    let mut requests = scene.server.requests();
-    requests.retain(|it| it.path.ends_with("/replicasets") && it.method == "GET");
-    let paged = requests.iter().map(|it| it.query.contains("limit=20"));
-    assert_eq!(paged.collect::<Vec<_>>(), [false, true, true, true]);
-    let foreign = snapshot.observation.foreign_replica_sets;
-    assert_eq!(foreign.unwrap().len(), 45);
-}
-
-#[tokio::test]
 async fn records_of_deleted_rollouts_are_read_up_to_a_bound_and_beyond_it_people_are_asked() {
     let mut scene = Scene::new();
     scene.deploy("web", "app:1");

@@ -4,7 +4,6 @@ use super::*;
 
 /// The kinds of the objects that one reconcile with a full read reads, in their order by name.
 async fn read_by_one(scene: &mut Scene) -> Vec<String> {
-    scene.context.invalidate("shop", "web");
     scene.server.requests();
     scene.reconcile("web").await.unwrap();
     kinds_read(scene)
@@ -58,17 +57,4 @@ async fn a_canary_without_services_costs_five_reads() {
             "signoffs"
         ]
     );
-}
-
-#[tokio::test]
-async fn the_replica_sets_of_a_new_rollout_are_read_at_once_from_the_cache() {
-    let mut scene = Scene::new();
-    scene.deploy("web", "app:1");
-    scene.reconcile("web").await.unwrap();
-    let requests = scene.server.requests();
-    let mut lists = requests.iter();
-    let list = lists.find(|it| it.path.ends_with("/replicasets") && it.method == "GET");
-    let query = &list.unwrap().query;
-    assert!(query.contains("resourceVersion=0"), "{query}");
-    assert!(!query.contains("limit="), "{query}");
 }

@@ -1,0 +1,148 @@
+//! What reconciles share: the clients, and what is remembered of each Rollout.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+use countersign_core::observation;
+use k8s_openapi::jiff::Timestamp;
+use kube::ResourceExt;
+use kube::runtime::reflector::ObjectRef;
+use tokio::sync::Semaphore;
+
+use super::error::Error;
+use crate::act::Actor;
+use crate::observe::observer::Observer;
+use crate::telemetry::Telemetry;
+use crate::timing::CACHES_MAX_AGE;
+use crate::watch::Claim;
+use crate::watch::waiting::Waiting;
+
+/// The context of every reconcile.
+pub struct Context {
+    /// Makes observations.
+    pub observer: Observer,
+    /// Carries out decisions.
+    pub actor: Actor,
+    /// The metrics.
+    pub telemetry: Arc<Telemetry>,
+    /// Failures in a row, by uid.
+    pub failures: Mutex<BTreeMap<String, Failure>>,
+    /// Rollouts of which an event was reported since their last reconcile, or that wait for endpoints or a router, by namespace
+    /// and name.
+    pub reported: Mutex<BTreeSet<(String, String)>>,
+    /// When everything was last read of each Rollout, by namespace and name.
+    pub read: Mutex<BTreeMap<(String, String), Instant>>,
+    /// The permits for reading everything.
+    pub full_read_permits: Semaphore,
+    /// Rollouts that wait for other Rollouts.
+    pub waiting: Waiting,
+}
+
+/// The consecutive failed reconciles of a Rollout.
+#[derive(Clone, Debug, Default)]
+pub struct Failure {
+    pub(super) attempts: u32,
+    last: observation::Failure,
+    /// When evidence is due or a deadline passes; a retry is not delayed past this.
+    pub(super) requeue_at: Option<Timestamp>,
+}
+
+impl Context {
+    pub(super) fn forget(&self, claim: &Claim) {
+        let (namespace, name) = (claim.namespace().unwrap_or_default(), claim.name_any());
+        self.telemetry.forget(&namespace, &name);
+        self.waiting.forget(&namespace, &name);
+        self.take_reported(&namespace, &name);
+        if let Ok(mut read) = self.read.lock() {
+            read.remove(&(namespace, name));
+        }
+        if let (Ok(mut failures), Some(uid)) = (self.failures.lock(), claim.uid()) {
+            failures.remove(&uid);
+        }
+    }
+
+    pub(super) fn is_gone(&self, claim: &Claim) -> bool {
+        let now = self.observer.caches.claims.get(&ObjectRef::from_obj(claim));
+        now.is_none_or(|now| now.metadata.uid != claim.metadata.uid)
+    }
+
+    /// Notes that an event concerns a Rollout.
+    pub(super) fn report(&self, rollout: &ObjectRef<Claim>) {
+        // What belonged to a deleted one is reported after its deletion.
+        if self.observer.caches.claims.get(rollout).is_some()
+            && let Ok(mut reported) = self.reported.lock()
+        {
+            let namespace = rollout.namespace.clone().unwrap_or_default();
+            reported.insert((namespace, rollout.name.clone()));
+        }
+    }
+
+    /// Whether an event was reported since the last reconcile of a Rollout.
+    fn take_reported(&self, namespace: &str, name: &str) -> bool {
+        let key = (namespace.to_owned(), name.to_owned());
+        let reported = self.reported.lock();
+        reported.is_ok_and(|mut reported| reported.remove(&key))
+    }
+
+    /// Whether a reconcile may be of what the caches hold. If no event came, a watch may be silent; but a canary with traffic
+    /// is analysed by its timer, so then it is enough if everything was read in the last minute.
+    pub(super) fn may_use_caches(&self, claim: &Claim) -> bool {
+        let (namespace, name) = (claim.namespace().unwrap_or_default(), claim.name_any());
+        let reported = self.take_reported(&namespace, &name);
+        if claim.is_new() || !claim.is_changing() {
+            return reported;
+        }
+        (reported || claim.status.weight > 0) && self.was_read_lately(claim)
+    }
+
+    /// Notes that everything is read of a Rollout.
+    pub(super) fn note_read(&self, claim: &Claim) {
+        let key = (claim.namespace().unwrap_or_default(), claim.name_any());
+        if let Ok(mut read) = self.read.lock() {
+            read.insert(key, Instant::now());
+        }
+    }
+
+    /// Whether everything was lately read of a Rollout.
+    fn was_read_lately(&self, claim: &Claim) -> bool {
+        let key = (claim.namespace().unwrap_or_default(), claim.name_any());
+        let read = self.read.lock().ok();
+        let at = read.and_then(|read| read.get(&key).copied());
+        at.is_some_and(|at| at.elapsed() < CACHES_MAX_AGE)
+    }
+
+    /// The error of the last reconcile of a Rollout, if it failed.
+    pub(super) fn last_failure(&self, claim: &Claim) -> Option<observation::Failure> {
+        let failures = self.failures.lock().ok()?;
+        let failure = failures.get(&claim.uid()?);
+        failure.map(|failure| failure.last.clone())
+    }
+
+    /// Notes the next deadline, so that retries do not delay the analysis.
+    pub(super) fn keep_deadline(&self, claim: &Claim, requeue_at: Option<Timestamp>) {
+        if let (Ok(mut failures), Some(uid)) = (self.failures.lock(), claim.uid()) {
+            failures.entry(uid).or_default().requeue_at = requeue_at;
+        }
+    }
+
+    /// Notes whether a reconcile failed.
+    pub(super) fn remember(&self, claim: &Claim, error: Option<&Error>) {
+        let (Ok(mut failures), Some(uid)) = (self.failures.lock(), claim.uid()) else {
+            return;
+        };
+        let Some(error) = error else {
+            failures.remove(&uid);
+            return;
+        };
+        let failure = failures.entry(uid).or_default();
+        failure.attempts = failure.attempts.saturating_add(1);
+        failure.last = observation::Failure {
+            message: error.to_string(),
+            invalid_revision: error.invalid_revision().map(ToOwned::to_owned),
+            taken_revision: error.taken_revision().map(ToOwned::to_owned),
+        };
+        let (namespace, rollout) = (claim.namespace().unwrap_or_default(), claim.name_any());
+        tracing::warn!(%namespace, %rollout, attempt = failure.attempts, %error, "reconcile failed");
+    }
+}

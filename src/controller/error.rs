@@ -1,0 +1,114 @@
+//! Why a reconcile fails, and how each failure is retried.
+
+use std::time::Duration;
+
+use crate::act;
+use crate::api_server::sentence;
+use crate::timing::RECONCILE_TIMEOUT;
+
+/// Why a reconcile failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The Rollout or its surroundings could not be read.
+    #[error("the Rollout or its surroundings could not be read: {}", sentence(.0))]
+    Read(#[source] Box<kube::Error>),
+    /// The decision could not be carried out.
+    #[error(transparent)]
+    Write(#[from] act::Error),
+    /// The reconcile timed out.
+    #[error("it took longer than {RECONCILE_TIMEOUT:?}")]
+    TimedOut,
+    /// The reconcile panicked, which is a bug; other Rollouts continue.
+    #[error("it panicked, which is a defect of the operator")]
+    Panicked,
+}
+
+impl Error {
+    /// The class of the error, which selects the retry.
+    pub(super) fn class(&self) -> Class {
+        match self {
+            Self::Write(error) if error.is_conflict() => Class::Conflict,
+            Self::Write(act::Error::InvalidRevision { .. }) | Self::Panicked => Class::Terminal,
+            Self::Write(
+                act::Error::NotLeading(_)
+                | act::Error::Refused { .. }
+                | act::Error::NameTaken { .. },
+            )
+            | Self::Read(_)
+            | Self::TimedOut => Class::Transient,
+        }
+    }
+
+    /// The label of the `reconcile` metric.
+    pub(super) fn result(&self) -> &'static str {
+        match (self, self.class()) {
+            (_, Class::Conflict) => "conflict",
+            (Self::Read(_), _) => "read_error",
+            (Self::Write(_), _) => "write_error",
+            (Self::TimedOut, _) => "timeout",
+            (Self::Panicked, _) => "panic",
+        }
+    }
+
+    pub(super) fn invalid_revision(&self) -> Option<&str> {
+        match self {
+            Self::Write(error) => error.invalid_revision(),
+            Self::Read(_) | Self::TimedOut | Self::Panicked => None,
+        }
+    }
+
+    pub(super) fn taken_revision(&self) -> Option<&str> {
+        match self {
+            Self::Write(error) => error.taken_revision(),
+            Self::Read(_) | Self::TimedOut | Self::Panicked => None,
+        }
+    }
+
+    /// The API server's Retry-After; zero if there is none.
+    pub(super) fn retry_after(&self) -> Duration {
+        let (Self::Read(source) | Self::Write(act::Error::Refused { source, .. })) = self else {
+            return Duration::ZERO;
+        };
+        let kube::Error::Api(status) = &**source else {
+            return Duration::ZERO;
+        };
+        let details = status.details.as_ref();
+        Duration::from_secs(details.map_or(0, |it| it.retry_after_seconds.into()))
+    }
+}
+
+/// How an error is retried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Class {
+    /// Retry with backoff.
+    Transient,
+    /// Read again at once.
+    Conflict,
+    /// Needs another spec or build; retried anyway, in case the cluster changes.
+    Terminal,
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::core::Status;
+
+    use super::*;
+
+    #[test]
+    fn the_retry_after_of_the_api_server_is_respected() {
+        let details = serde_json::json!({ "retryAfterSeconds": 7 });
+        let busy = Status::failure("too many requests", "TooManyRequests")
+            .with_code(429)
+            .with_details(serde_json::from_value(details).unwrap());
+        let busy = || Box::new(kube::Error::Api(Box::new(busy.clone())));
+        assert_eq!(Error::Read(busy()).retry_after(), Duration::from_secs(7));
+        let refused = act::Error::Refused {
+            target: act::Target::Status,
+            rollout: "shop/web".into(),
+            source: busy(),
+        };
+        let refused = Error::Write(refused);
+        assert_eq!(refused.retry_after(), Duration::from_secs(7));
+        assert_eq!(Error::TimedOut.retry_after(), Duration::ZERO);
+    }
+}
