@@ -44,15 +44,17 @@ fn had_selected(view: &View) -> bool {
     served && was_right(view)
 }
 
-/// The route whose weights this decision corrects; only one whose weights were as desired before.
-pub(super) fn correction<'a, 'b>(view: &'b View<'a>) -> Option<&'b ParsedRoute<'a>> {
+/// The route whose weights others set, after they were as desired.
+fn reweighted<'a, 'b>(view: &'b View<'a>) -> Option<&'b ParsedRoute<'a>> {
     let before = view.observation.status.traffic.as_ref()?;
     let mine = was_right(view) && before.settled_weight == view.share;
-    if !mine || is_throttled(view) {
-        return None;
-    }
     let mut routes = view.routes.all.iter();
-    routes.find(|route| route.rules.is_ok() && !route.is_at(view.share))
+    routes.find(|route| mine && route.rules.is_ok() && !route.is_at(view.share))
+}
+
+/// The route whose weights this decision corrects.
+pub(super) fn correction<'a, 'b>(view: &'b View<'a>) -> Option<&'b ParsedRoute<'a>> {
+    reweighted(view).filter(|_| !is_throttled(view))
 }
 
 /// The writes to what a route has beside its weights: its subsets, and the route for testers.
@@ -100,10 +102,10 @@ pub(super) fn sets_back(view: &View) -> bool {
     next(view).is_none() && is_edited(view)
 }
 
-/// When it does, if the last correction was made too recently.
+/// When what others changed is put right, if the last correction was made too recently.
 #[must_use]
 pub fn postponed(view: &View) -> Option<Timestamp> {
-    next(view).filter(|_| is_edited(view))
+    next(view).filter(|_| is_edited(view) || reweighted(view).is_some())
 }
 
 /// Whether the time of the last correction still counts for subsets and routes for testers, at any share.

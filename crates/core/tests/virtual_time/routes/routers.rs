@@ -48,6 +48,35 @@ pub(crate) fn weights_that_somebody_else_sets_are_set_back_and_are_no_progress()
     assert!((10..=13).contains(&corrections), "{corrections}");
 }
 
+#[test]
+pub(crate) fn weights_that_are_set_again_after_a_rollback_are_set_back_without_an_event() {
+    let mut world = routed(|_| {});
+    change(&mut world, "v2");
+    let mut traffic = steady(500.0, 0.3, 0.0);
+    assert!(world.run(after(DAYS), &mut traffic, World::at_rest));
+    assert_eq!(world.outcome(), Some(Outcome::RolledBack));
+    let edit = |world: &mut World| {
+        let route = world.observation.traffic.routes[0].object.as_mut().unwrap();
+        route.object["spec"]["rules"][1]["backendRefs"][1]["weight"] = json!(50);
+    };
+    let mut reconcile = |world: &mut World| {
+        let decision = world.reconcile(&mut traffic);
+        world.carry_out(&decision, usize::MAX);
+        decision
+    };
+    edit(&mut world);
+    let corrected = reconcile(&mut world);
+    assert_eq!(corrected.notices[0].reason, "WeightsCorrected");
+    edit(&mut world);
+    let waits = reconcile(&mut world);
+    assert_eq!(waits.notices.len(), 0, "{:?}", waits.notices);
+    let due = waits.requeue_at.expect("no event may come");
+    world.observation.now = due;
+    let corrected = reconcile(&mut world);
+    assert_eq!(corrected.notices[0].reason, "WeightsCorrected");
+    assert_eq!(weights(&world.observation), (100, 0));
+}
+
 /// `observedGeneration` is optional in the Gateway API, and Linkerd and APISIX leave it out.
 #[test]
 pub(crate) fn a_router_that_reports_no_generation_is_trusted_a_while_after_each_change() {
