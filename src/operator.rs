@@ -233,6 +233,7 @@ async fn operate(options: Options) -> Result<(), Error> {
             telemetry: telemetry.clone(),
             rollouts: watches.caches.rollouts.clone(),
             replica_sets: watches.caches.replica_sets.clone(),
+            records: watches.caches.records.clone(),
             services: watches.caches.services.clone(),
         },
         telemetry: telemetry.clone(),

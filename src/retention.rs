@@ -21,7 +21,7 @@ use crate::act::Actor;
 use crate::api_server::sentence;
 use crate::clock;
 use crate::timing::{RETENTION_INTERVAL, RETENTION_PAUSE};
-use crate::watch::Claim;
+use crate::watch::{Claim, rollout_of_record};
 
 /// Records per page, of which only the metadata are read.
 const PAGE: u32 = 100;
@@ -127,7 +127,11 @@ async fn write(actor: &Actor, record: &ObjectMeta, due: Due) -> Result<(), kube:
             };
             let patch = Patch::Merge(json!({ "metadata": metadata }));
             let done = runs.patch_metadata(&name, &parameters, &patch).await;
-            ("patch", done.map(drop))
+            let done = done.map(|written| {
+                let of = rollout_of_record(&written.metadata).unwrap_or_default();
+                actor.records.wrote(&of, &written.metadata);
+            });
+            ("patch", done)
         }
         Due::Removal => {
             let parameters = DeleteParams::background().preconditions(Preconditions {
@@ -135,7 +139,12 @@ async fn write(actor: &Actor, record: &ObjectMeta, due: Due) -> Result<(), kube:
                 resource_version: None,
             });
             let done = runs.delete(&name, &parameters).await;
-            ("delete", done.map(drop))
+            let done = done.map(|_| {
+                let of = rollout_of_record(record).unwrap_or_default();
+                let uid = record.uid.as_deref().unwrap_or_default();
+                actor.records.deleted(&of, &namespace, &name, uid);
+            });
+            ("delete", done)
         }
         Due::Later(_) => return Ok(()),
     };
@@ -157,7 +166,7 @@ mod tests {
     use super::*;
     use crate::act::events::Recorder;
     use crate::lease::Lease;
-    use crate::stand_in::StandIn;
+    use crate::stand_in::{ROLLOUTS, StandIn};
     use crate::telemetry::Telemetry;
     use crate::watch::Cache;
 
@@ -219,6 +228,7 @@ mod tests {
         let server = StandIn::new();
         let client = server.client();
         let telemetry = Arc::new(Telemetry::new());
+        let records = Cache::opened();
         let lease = Arc::new(Lease::held(client.clone()));
         let (recorder, _) =
             Recorder::start(client.clone(), "test", lease.clone(), telemetry.clone());
@@ -229,22 +239,28 @@ mod tests {
             recorder,
             rollouts: Cache::default(),
             replica_sets: Cache::default(),
+            records: records.clone(),
             services: Cache::default(),
         };
         let labels = json!({ ROLLOUT_UID_LABEL: "gone", KEEP_FOR_LABEL: "24h" });
         let stamp = json!({ DELETED_AT_ANNOTATION: "2025-03-01T00:00:00Z" });
+        let folder = ROLLOUTS.replace("rollouts", "rolloutruns");
         for (name, annotations) in [("old", stamp), ("unseen", json!({}))] {
-            let path = format!("/apis/countersign.dev/v1alpha1/rolloutruns/{name}");
-            let metadata = json!({
-                "name": name, "namespace": "shop", "labels": labels, "annotations": annotations,
+            let metadata = json!({ "name": name, "labels": labels, "annotations": annotations });
+            let record = json!({
+                "apiVersion": "countersign.dev/v1alpha1", "kind": "RolloutRun", "metadata": metadata,
+                "spec": { "rollout": "web", "digest": "d", "podTemplateHash": "h", "revision": 1 },
             });
-            let kind = "PartialObjectMetadata";
-            let record =
-                json!({ "apiVersion": "meta.k8s.io/v1", "kind": kind, "metadata": metadata });
-            server.put(&path, record);
+            server.put(&format!("{folder}/{name}"), record);
         }
+        let all = server.paths("rolloutruns");
+        let all = all.iter().map(|path| server.get(path).unwrap());
+        records.list_records(all.collect());
+        let known = || records.of_rollout("shop", "gone").map(|all| all.len());
+        assert_eq!(known(), Some(2));
         let (claims, _) = kube::runtime::reflector::store();
         pass(&actor, &claims).await.unwrap();
+        assert_eq!(known(), None, "the cache has to reach own writes");
         let requests = server.requests();
         let writes: Vec<_> = requests
             .iter()

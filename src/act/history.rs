@@ -37,10 +37,13 @@ impl Actor {
         }
         let api: Api<RolloutRun> = Api::namespaced(self.client.clone(), &observation.namespace);
         let mut seen = observation.history().iter();
-        let seen = seen.find(|it| it.name == *run);
-        let as_observed = as_observed(seen.map(|it| &it.uid), None);
+        let uid = seen.find(|it| it.name == *run).map(|it| &it.uid);
+        let as_observed = as_observed(uid, None);
         self.remove(Target::OldRecord, rollout, &api, run, as_observed)
-            .await
+            .await?;
+        let (of, uid) = (found_by(rollout), uid.map_or("", String::as_str));
+        self.records.deleted(&of, &observation.namespace, run, uid);
+        Ok(())
     }
 
     /// Deletes the SignOffs or Interventions of a RolloutRun.
@@ -103,7 +106,8 @@ impl Actor {
             let (parameters, patch) = (field_manager(), Patch::Merge(update));
             let write = absent_as_none(api.patch(&record.name, &parameters, &patch));
             let written = self.write(Target::Record, rollout, "patch", write).await?;
-            if written.is_some() {
+            if let Some(written) = written {
+                self.records.wrote(&found_by(rollout), &written.metadata);
                 return Ok(());
             }
         }
@@ -115,7 +119,8 @@ impl Actor {
         });
         let (parameters, patch) = (apply(), Patch::Apply(body));
         let write = api.patch(&record.name, &parameters, &patch);
-        self.write(Target::Record, rollout, "patch", write).await?;
+        let written = self.write(Target::Record, rollout, "patch", write).await?;
+        self.records.wrote(&found_by(rollout), &written.metadata);
         Ok(())
     }
 }
@@ -124,6 +129,12 @@ impl Actor {
 fn name_label(rollout: &Rollout) -> BTreeMap<&'static str, String> {
     let name = Some(rollout.name_any()).filter(|name| name.len() <= MAX_VALUE);
     name.map(|name| (ROLLOUT_LABEL, name)).into_iter().collect()
+}
+
+/// By what the cache finds the records of a Rollout.
+fn found_by(rollout: &Rollout) -> String {
+    let name = name_label(rollout).remove(ROLLOUT_LABEL);
+    name.unwrap_or_else(|| rollout.uid().unwrap_or_default())
 }
 
 /// The metadata of a RolloutRun. It outlives its Rollout, so it has no owner, and is found by its labels.
@@ -141,6 +152,7 @@ mod tests {
     use countersign_api::{Duration, RolloutRunSpec};
 
     use super::*;
+    use crate::watch::rollout_of_record;
 
     #[test]
     fn a_record_outlives_its_rollout() {
@@ -159,6 +171,10 @@ mod tests {
             ROLLOUT_UID_LABEL: "u", ROLLOUT_LABEL: "web", KEEP_FOR_LABEL: "2160h",
         });
         let expected = json!({ "name": "web-1", "labels": labels });
-        assert_eq!(metadata(&rollout, &record), expected, "it has no owner");
+        let written = metadata(&rollout, &record);
+        assert_eq!(written, expected, "it has no owner");
+        let written = serde_json::from_value(written).unwrap();
+        let found = Some(found_by(&rollout));
+        assert_eq!(rollout_of_record(&written), found, "the cache finds it");
     }
 }

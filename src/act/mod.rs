@@ -47,6 +47,8 @@ pub struct Actor {
     pub rollouts: Cache,
     /// The cache of ReplicaSets, which has to reach own writes.
     pub replica_sets: Cache,
+    /// The cache of RolloutRuns, which has to reach own writes.
+    pub records: Cache,
     /// The cache of Services, which has to reach own writes.
     pub services: Cache,
 }

@@ -58,6 +58,7 @@ impl Scene {
             json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": "shop" } });
         namespace.apply_watcher_event(&Event::Apply(serde_json::from_value(shop).unwrap()));
         let (rollouts, replica_sets) = (Cache::default(), Cache::default());
+        let records = Cache::default();
         let services = Cache::opened();
         let (policies, _) = kube::runtime::reflector::store();
         let (freezes, _) = kube::runtime::reflector::store();
@@ -73,6 +74,7 @@ impl Scene {
                     claims: claims_store,
                     rollouts: rollouts.clone(),
                     replica_sets: replica_sets.clone(),
+                    records: records.clone(),
                     sign_offs: Cache::opened(),
                     interventions: Cache::opened(),
                     services: services.clone(),
@@ -98,6 +100,7 @@ impl Scene {
                 recorder,
                 rollouts,
                 replica_sets,
+                records,
                 services,
             },
             telemetry,
@@ -156,6 +159,7 @@ impl Scene {
         caches.list(all("rollouts"), all("replicasets"));
         caches.list_requests(all("signoffs"), all("interventions"));
         caches.list_services(all("services"));
+        caches.records.list_records(all("rolloutruns"));
         caches.open(&self.server.client()).await;
     }
 

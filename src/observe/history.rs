@@ -1,4 +1,4 @@
-//! Reads the RolloutRuns of past changes, with their templates.
+//! The RolloutRuns of past changes, and the templates of lost revisions from them.
 
 use std::collections::BTreeMap;
 
@@ -8,14 +8,15 @@ use countersign_core::observation::workload::{PastRun, ReplicaSet};
 use countersign_core::provenance::digest;
 use countersign_core::workload::cleanup;
 use countersign_core::{Observation, change};
+use kube::Api;
 use kube::api::ListParams;
-use kube::{Api, ResourceExt};
 
 use crate::api_server::sentence;
 use crate::observe::observer::Observer;
 use crate::observe::people::in_time;
 use crate::observe::reads;
 use crate::timing::LIST_TIMEOUT;
+use crate::watch::PastRecord;
 
 /// Most records that are read of the Rollouts of one name. Of each, 1,000 of ended changes are kept at most.
 const MOST: usize = 2_000;
@@ -60,7 +61,7 @@ impl Observer {
         templates
     }
 
-    /// Earlier records are read only where a change may start or end. Before a revision is stable, those of a
+    /// Earlier records are needed only where a change may start or end. Before a revision is stable, those of a
     /// deleted Rollout of the same name are among them.
     pub(super) async fn history(&self, observation: &Observation) -> History {
         let status = &observation.status;
@@ -78,13 +79,18 @@ impl Observer {
         if !needed && !cleanup::exceeds_history(observation) {
             return History::default();
         }
+        let of_name = status.stable.is_none() && observation.name.len() <= MAX_VALUE;
+        if let Some(records) = self.watched_records(observation, of_name) {
+            return History::of(records, observation);
+        }
         let api: Api<RolloutRun> = Api::namespaced(self.client.clone(), &observation.namespace);
-        let of = if status.stable.is_none() && observation.name.len() <= MAX_VALUE {
+        let of = if of_name {
             labelled(ROLLOUT_LABEL, &observation.name)
         } else {
-            records_of(&observation.uid)
+            labelled(ROLLOUT_UID_LABEL, &observation.uid)
         };
-        let read = reads::collect_at_most(MOST, &api, &of, past_record);
+        let needed = |record: RolloutRun| Some(PastRecord::from(record));
+        let read = reads::collect_at_most(MOST, &api, &of, needed);
         let problem = match tokio::time::timeout(LIST_TIMEOUT, read).await {
             Ok(Ok((records, false))) => return History::of(records, observation),
             Ok(Ok((_, true))) => format!(
@@ -100,6 +106,25 @@ impl Observer {
             ..History::default()
         }
     }
+
+    /// The records of the Rollout, or of those of its name, as their watch has reported them; `None` if they have to be read.
+    fn watched_records(&self, observation: &Observation, of_name: bool) -> Option<Vec<PastRecord>> {
+        if !self.from_watches {
+            return None;
+        }
+        let (namespace, records) = (&observation.namespace, &self.caches.records);
+        let mut found = records.of_rollout(namespace, &observation.name)?;
+        // Those that lack the name.
+        found.extend(records.of_rollout(namespace, &observation.uid)?);
+        if found.len() > MOST {
+            return None;
+        }
+        let decoded = found.iter().map(|json| serde_json::from_slice(json));
+        let decoded: Result<Vec<PastRecord>, _> = decoded.collect();
+        let mut records = decoded.ok()?;
+        records.retain(|it| of_name || is_own(it, observation));
+        Some(records)
+    }
 }
 
 /// The records of earlier changes.
@@ -111,31 +136,10 @@ pub(super) struct History {
     pub(super) former: Vec<PastRun>,
 }
 
-/// What is kept of a record that is read; its template is large.
-struct PastRecord {
-    rollout: String,
-    rollout_uid: Option<String>,
-    run: PastRun,
-}
-
-// The signature is that of a page's conversion.
-#[allow(clippy::unnecessary_wraps)]
-fn past_record(record: RolloutRun) -> Option<PastRecord> {
-    let run = PastRun {
-        uid: record.uid().unwrap_or_default(),
-        ..PastRun::of(&record.name_any(), &record.spec)
-    };
-    Some(PastRecord {
-        rollout_uid: record.labels().get(ROLLOUT_UID_LABEL).cloned(),
-        rollout: record.spec.rollout,
-        run,
-    })
-}
-
 impl History {
     fn of(records: Vec<PastRecord>, observation: &Observation) -> Self {
-        let is_own = |it: &PastRecord| it.rollout_uid.as_ref() == Some(&observation.uid);
-        let (own, others): (Vec<_>, Vec<_>) = records.into_iter().partition(is_own);
+        let records = records.into_iter();
+        let (own, others): (Vec<_>, Vec<_>) = records.partition(|it| is_own(it, observation));
         let former = others.into_iter();
         let former = former.filter(|it| it.rollout == observation.name);
         Self {
@@ -145,11 +149,11 @@ impl History {
     }
 }
 
-/// The records of the Rollout with this uid; each has a pod template.
-fn records_of(uid: &str) -> ListParams {
-    labelled(ROLLOUT_UID_LABEL, uid)
+fn is_own(record: &PastRecord, observation: &Observation) -> bool {
+    record.rollout_uid.as_ref() == Some(&observation.uid)
 }
 
+/// The records with this label; each has a pod template.
 fn labelled(label: &str, value: &str) -> ListParams {
     let selector = format!("{label}={value}");
     ListParams::default().labels(&selector).limit(reads::LARGE)
@@ -188,7 +192,7 @@ mod tests {
             run("web", "present", "2026-03-06T00:00:00Z", "own"),
         ];
         let history = History::of(
-            runs.into_iter().filter_map(past_record).collect(),
+            runs.into_iter().map(PastRecord::from).collect(),
             &observation,
         );
         let names =

@@ -32,7 +32,7 @@ pub(super) trait Cached:
     /// What decisions need of an object.
     fn prune(object: Value) -> Value;
 
-    /// To what the object belongs: the uid of a Rollout, or an attempt at a change.
+    /// To what the object belongs: the uid of a Rollout, its name, or an attempt at a change.
     fn of(&self) -> Option<String>;
 }
 
@@ -138,7 +138,7 @@ struct Listing {
 
 #[derive(Debug)]
 struct Awaited {
-    /// The uid of the Rollout.
+    /// The uid of the Rollout, or its name.
     rollout: String,
     /// From when on a list shows it.
     since: Instant,
@@ -207,15 +207,16 @@ impl Cache {
         })
     }
 
-    /// The objects of the Rollout with this uid; `None` if they have to be read.
+    /// The objects of the Rollout with this uid, or of those with this name; `None` if they have to be read.
     #[must_use]
-    pub fn of_rollout(&self, namespace: &str, uid: &str) -> Option<Vec<Arc<[u8]>>> {
+    pub fn of_rollout(&self, namespace: &str, rollout: &str) -> Option<Vec<Arc<[u8]>>> {
         self.answer(|state| {
-            let mut awaited = state.awaited.iter();
-            if awaited.any(|(key, it)| it.rollout == uid && !state.has_reached(key, it)) {
+            let awaited = state.awaited.iter();
+            let mut own = awaited.filter(|(key, it)| key.0 == namespace && it.rollout == rollout);
+            if own.any(|(key, it)| !state.has_reached(key, it)) {
                 return None;
             }
-            let of = (namespace.to_owned(), uid.to_owned());
+            let of = (namespace.to_owned(), rollout.to_owned());
             let names = state.contents.groups.get(&of);
             let objects = names.into_iter().flatten().map(|name| {
                 let key = (namespace.to_owned(), name.clone());

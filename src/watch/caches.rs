@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use countersign_api::{MANAGED_BY_LABEL, MANAGER, Rollout};
+use countersign_api::{MANAGED_BY_LABEL, MANAGER, Rollout, RolloutRun};
 use k8s_openapi::api::apps::v1::ReplicaSet;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::api::ListParams;
@@ -20,6 +20,7 @@ use crate::timing::{CACHES_POLL, LEASE_RETRY};
 use crate::watch::cache::{Cache, Listed, ends_watch, integer};
 use crate::watch::claim::Claim;
 use crate::watch::pruned::{rollout, rollout_of_set};
+use crate::watch::records::rollout_of_record;
 use crate::watch::task::SMALL;
 use crate::watch::watched::{WatchedFreeze, WatchedPolicy, WatchedTemplate};
 
@@ -32,6 +33,8 @@ pub struct Caches {
     pub rollouts: Cache,
     /// The ReplicaSets that the controller owns.
     pub replica_sets: Cache,
+    /// The records of changes, without their templates.
+    pub records: Cache,
     /// For which attempts there are `SignOff`s.
     pub sign_offs: Cache,
     /// For which attempts there are Interventions.
@@ -87,15 +90,18 @@ impl Caches {
             && self.namespaces.wait_until_ready().await.is_ok()
     }
 
-    /// Opens the caches of Rollouts and ReplicaSets, once they are listed and it is known what other leaders have written.
+    /// Opens the caches of Rollouts, ReplicaSets and records, once they are listed and it is known what other leaders have
+    /// written.
     pub async fn open(&self, client: &Client) {
         let rollouts = Api::<Rollout>::all(client.clone());
         let sets = Api::<ReplicaSet>::all(client.clone());
+        let records = Api::<RolloutRun>::all(client.clone());
         let all = ListParams::default();
         let owned = all.clone().labels(&format!("{MANAGED_BY_LABEL}={MANAGER}"));
         tokio::join!(
             open(&self.rollouts, &rollouts, &all, rollout),
             open(&self.replica_sets, &sets, &owned, rollout_of_set),
+            open(&self.records, &records, &all, rollout_of_record),
         );
     }
 
@@ -109,7 +115,7 @@ impl Caches {
     }
 }
 
-/// The uid of the Rollout to which an object belongs.
+/// The Rollout to which an object belongs, as its cache knows it.
 type RolloutOf = fn(&ObjectMeta) -> Option<String>;
 
 /// Opens one cache, by the versions of the objects that it has to reach.
@@ -168,8 +174,16 @@ mod tests {
     use super::*;
     use crate::watch::cache::Cached;
     use crate::watch::changes::Pods;
+    use crate::watch::records::WatchedRecord;
     use crate::watch::requests::Request;
     use crate::watch::services::WatchedService;
+
+    impl Cache {
+        /// A list of these RolloutRuns.
+        pub(crate) fn list_records(&self, records: Vec<Value>) {
+            list::<WatchedRecord>(self, records);
+        }
+    }
 
     impl Caches {
         /// A list of these Rollouts and ReplicaSets.
@@ -194,6 +208,13 @@ mod tests {
             let kept = serde_json::from_value(set).unwrap();
             let event = Ok(watcher::Event::Apply(kept));
             self.replica_sets.take::<Pods>(event).unwrap();
+        }
+
+        /// An event about a RolloutRun.
+        pub(crate) fn report_record(&self, record: Value) {
+            let kept = serde_json::from_value(record).unwrap();
+            let event = Ok(watcher::Event::Apply(kept));
+            self.records.take::<WatchedRecord>(event).unwrap();
         }
 
         /// An event about a Rollout.
@@ -233,6 +254,7 @@ mod tests {
             claims,
             rollouts: Cache::default(),
             replica_sets: Cache::default(),
+            records: Cache::default(),
             sign_offs: Cache::opened(),
             interventions: Cache::opened(),
             services: Cache::opened(),

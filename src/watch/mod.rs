@@ -8,13 +8,14 @@
 //! | RolloutPolicies | spec and status | every decision; their statuses |
 //! | `SignOff`s, Interventions | hashes of the version and the Rollout; for which attempts there are any | triggers; what nobody has said need not be read |
 //! | Freezes | spec, without the groups of the person, and status | triggers, decisions; their statuses |
+//! | RolloutRuns | names, outcome, times, and digests of template and provenance; found by the name of their Rollout | decisions |
 //! | AnalysisTemplates | identity, what their conditions say, and status | their statuses |
 //! | Services | type, selector and its last other writer | triggers, decisions |
 //! | routes, of the kinds that a Rollout names | hashes of the version and the name | triggers |
 //! | Namespaces | labels | which policies govern, criticality |
 //! | Deployments, from the first that is adopted | nothing | triggers |
 //!
-//! The other inputs of a decision (routes, endpoints, Jobs, what people have said, records) are read live. What the caches give is
+//! The other inputs of a decision (routes, endpoints, Jobs, what people have said) are read live. What the caches give is
 //! confirmed before anything is written on it, unless there is no stable revision yet (`docs/decisions/036`).
 //!
 //! A watch that was disconnected for too long lists its objects again. Then only Rollouts are reconciled whose objects
@@ -28,6 +29,7 @@ mod claim;
 mod deployments;
 mod objects;
 mod pruned;
+mod records;
 mod requests;
 mod routes;
 mod services;
@@ -57,6 +59,8 @@ use crate::watch::changes::{ClaimChanges, Pods, hash, strip_claim};
 pub use crate::watch::claim::Claim;
 use crate::watch::deployments::Deployments;
 use crate::watch::objects::{News, Objects, Seen, among, object, subject_of};
+use crate::watch::records::watch_records;
+pub use crate::watch::records::{PastRecord, rollout_of_record};
 use crate::watch::requests::watch_requests;
 use crate::watch::routes::watch_routes;
 pub use crate::watch::services::Selection;
@@ -133,6 +137,7 @@ pub fn start(client: &Client, telemetry: &Arc<Telemetry>) -> Watches {
             claims,
             rollouts,
             replica_sets,
+            records: watch_records(client, telemetry),
             sign_offs,
             interventions,
             services,

@@ -64,6 +64,7 @@ async fn one_watch_that_is_refused_for_ever_stalls_no_other() {
         "interventions",
         "freezes",
         "jobs",
+        "rolloutruns",
     ];
     let count = if is_thorough() { kinds.len() } else { 3 };
     let runs = kinds.into_iter().take(count).map(|kind| {

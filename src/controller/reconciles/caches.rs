@@ -1,5 +1,7 @@
 //! Reconciles that events have caused, with what the watches have reported.
 
+mod records;
+
 use super::costs::kinds_read;
 use super::*;
 
@@ -162,6 +164,7 @@ async fn law_5_a_new_leader_relies_on_no_cache_that_another_ones_write_has_not_r
     let caches = scene.context.observer.caches.clone();
     let (path, set) = only_set(&scene);
     caches.list(vec![rollout(&scene)], vec![set.clone()]);
+    caches.records.list_records(Vec::new());
     scene.server.put(&path, set);
     caches.open(&scene.server.client()).await;
     kinds_read(&scene);

@@ -84,6 +84,8 @@ fn law_5_nothing_is_answered_about_a_rollout_until_its_own_write_is_reported() {
     cache.wrote("web", &written("web-a", "8"));
     assert_eq!(versions(&cache), None);
     assert_eq!(cache.of_rollout("shop", "other"), Some(Vec::new()));
+    // One of the same name in another namespace.
+    assert_eq!(cache.of_rollout("bank", "web"), Some(Vec::new()));
     on(&cache, Event::Apply(set("web-a", "1", 7)));
     assert_eq!(versions(&cache), None, "it is from before");
     on(&cache, Event::Apply(set("web-b", "2", 9)));

@@ -272,7 +272,7 @@ async fn the_operator_may_do_what_it_does_with_our_resources_and_no_more() {
             // They are deleted with the RolloutRun of their change.
             "signoffs" | "interventions" => ["list", "watch", "delete"].contains(&verb),
             "analysistemplates" => READ.contains(&verb),
-            "rolloutruns" => ["list", "create", "patch", "delete"].contains(&verb),
+            "rolloutruns" => ["list", "watch", "create", "patch", "delete"].contains(&verb),
             other => STATUS.contains(&other) && verb == "patch",
         };
         let may = scene.may(operator, verb, resource).await;
