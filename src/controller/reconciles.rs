@@ -82,6 +82,7 @@ impl Scene {
                     policies,
                     freezes,
                     templates,
+                    template_specs: Cache::opened(),
                     namespaces,
                     gaps: Default::default(),
                 },
@@ -160,6 +161,9 @@ impl Scene {
         caches.list_requests(all("signoffs"), all("interventions"));
         caches.list_services(all("services"));
         caches.records.list_records(all("rolloutruns"));
+        caches
+            .template_specs
+            .list_templates(all("analysistemplates"));
         caches.open(&self.server.client()).await;
     }
 

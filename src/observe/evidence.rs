@@ -138,6 +138,9 @@ impl Observer {
             Api::namespaced(self.client.clone(), &observation.namespace);
         let names = analysis.templates.iter().map(|used| &used.name);
         let templates = names.map(async |name| {
+            if let Some(spec) = self.watched_template(&observation.namespace, name) {
+                return (name.clone(), Ok(spec));
+            }
             let template = match Reads::MostRecent.get_opt(&api, name).await {
                 Ok(Some(template)) => Ok(template.spec),
                 Ok(None) => Err(format!(
@@ -153,6 +156,15 @@ impl Observer {
         });
         let templates = futures::future::join_all(templates).await;
         templates.into_iter().collect()
+    }
+
+    /// The spec of an AnalysisTemplate as its watch has reported it; `None` if it has to be read, as of one that does not exist.
+    fn watched_template(&self, namespace: &str, name: &str) -> Option<AnalysisTemplateSpec> {
+        if !self.from_watches {
+            return None;
+        }
+        let json = self.caches.template_specs.get(namespace, name)?;
+        serde_json::from_slice(&json).ok()
     }
 }
 

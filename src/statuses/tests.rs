@@ -74,6 +74,7 @@ impl Scene {
                 policies: policies_store,
                 freezes: freezes_store,
                 templates: templates_store,
+                template_specs: Cache::opened(),
                 namespaces,
                 gaps: Default::default(),
             },

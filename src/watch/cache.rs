@@ -18,7 +18,7 @@ use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
-/// Most bytes that are kept of one object; a larger one is read.
+/// Most bytes that are kept of one object of most kinds; a larger one is read.
 const MOST_OF_ONE: usize = 64 << 10;
 /// Most bytes that are kept of all objects of a kind; those beyond it are read.
 const MOST_OF_ALL: usize = 64 << 20;
@@ -29,6 +29,9 @@ const GONE: u16 = 410;
 pub(super) trait Cached:
     Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static
 {
+    /// Most bytes that are kept of one object.
+    const MOST: usize = MOST_OF_ONE;
+
     /// What decisions need of an object.
     fn prune(object: Value) -> Value;
 
@@ -78,7 +81,7 @@ impl<'de, K: Cached> Deserialize<'de> for Kept<K> {
         let object = Value::deserialize(deserializer)?;
         let fields = K::deserialize(&object).map_err(D::Error::custom)?;
         let json = serde_json::to_vec(&K::prune(object)).map_err(D::Error::custom)?;
-        let json = (json.len() <= MOST_OF_ONE).then(|| json.into());
+        let json = (json.len() <= K::MOST).then(|| json.into());
         Ok(Self { fields, json })
     }
 }

@@ -47,8 +47,10 @@ pub struct Caches {
     pub freezes: Store<WatchedFreeze>,
     /// Whether Freezes are not listed yet, or may have changed unseen.
     pub freezes_gap: Gap,
-    /// Every AnalysisTemplate without its spec, for its status alone: decisions read AnalysisTemplates live.
+    /// Every AnalysisTemplate without its spec, for its status alone.
     pub templates: Store<WatchedTemplate>,
+    /// The specs of AnalysisTemplates.
+    pub template_specs: Cache,
     /// Every namespace's labels.
     pub namespaces: Store<PartialObjectMeta<Namespace>>,
     /// Whether policies or namespaces may have changed unseen.
@@ -183,6 +185,11 @@ mod tests {
         pub(crate) fn list_records(&self, records: Vec<Value>) {
             list::<WatchedRecord>(self, records);
         }
+
+        /// A list of these AnalysisTemplates.
+        pub(crate) fn list_templates(&self, templates: Vec<Value>) {
+            list::<WatchedTemplate>(self, templates);
+        }
     }
 
     impl Caches {
@@ -262,6 +269,7 @@ mod tests {
             freezes,
             freezes_gap: Gap::unlisted(),
             templates,
+            template_specs: Cache::opened(),
             namespaces,
             gaps: Default::default(),
         };

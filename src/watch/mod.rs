@@ -9,7 +9,7 @@
 //! | `SignOff`s, Interventions | hashes of the version and the Rollout; for which attempts there are any | triggers; what nobody has said need not be read |
 //! | Freezes | spec, without the groups of the person, and status | triggers, decisions; their statuses |
 //! | RolloutRuns | names, outcome, times, and digests of template and provenance; found by the name of their Rollout | decisions |
-//! | AnalysisTemplates | identity, what their conditions say, and status | their statuses |
+//! | AnalysisTemplates | identity, what their conditions say, and status; the spec, up to 8 KiB | their statuses; decisions |
 //! | Services | type, selector and its last other writer | triggers, decisions |
 //! | routes, of the kinds that a Rollout names | hashes of the version and the name | triggers |
 //! | Namespaces | labels | which policies govern, criticality |
@@ -131,7 +131,8 @@ pub fn start(client: &Client, telemetry: &Arc<Telemetry>) -> Watches {
         send.clone(),
         governing.clone(),
     );
-    let templates = watch_templates(client, telemetry, governing.clone());
+    let template_specs = Cache::opened();
+    let templates = watch_templates(client, telemetry, &template_specs, governing.clone());
     Watches {
         caches: Caches {
             claims,
@@ -145,6 +146,7 @@ pub fn start(client: &Client, telemetry: &Arc<Telemetry>) -> Watches {
             freezes,
             freezes_gap,
             templates,
+            template_specs,
             namespaces,
             gaps,
         },
@@ -382,10 +384,13 @@ fn watch_freezes(
 fn watch_templates(
     client: &Client,
     telemetry: &Arc<Telemetry>,
+    specs: &Cache,
     governing: watch::Sender<()>,
 ) -> Store<WatchedTemplate> {
     let (store, writer) = reflector::store();
-    let events = watcher(Api::<WatchedTemplate>::all(client.clone()), config(LARGE));
+    let specs = specs.clone();
+    let api = Api::<Kept<WatchedTemplate>>::all(client.clone());
+    let events = watcher(api, config(LARGE)).map(move |event| specs.take(event));
     let (send, _) = mpsc::unbounded_channel();
     run(
         "AnalysisTemplate",

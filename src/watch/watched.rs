@@ -12,6 +12,8 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
+use crate::watch::cache::Cached;
+
 /// A policy.
 #[derive(Resource, Clone, Debug, Deserialize)]
 #[resource(inherit = "RolloutPolicy")]
@@ -40,7 +42,8 @@ pub struct WatchedFreeze {
     pub status: Option<FreezeStatus>,
 }
 
-/// An AnalysisTemplate, without its spec: a tenant may write any number of them, each as large as an object can be.
+/// An AnalysisTemplate, without its spec, which has a cache of its own: a tenant may write any number of them, each as large
+/// as an object can be.
 #[derive(Resource, Clone, Debug, Deserialize)]
 #[resource(inherit = "AnalysisTemplate")]
 pub struct WatchedTemplate {
@@ -57,6 +60,21 @@ pub struct WatchedTemplate {
     /// Its status.
     #[serde(default)]
     pub status: Option<AnalysisTemplateStatus>,
+}
+
+impl Cached for WatchedTemplate {
+    /// A tenant may write any number of them, each as large as an object can be; those that Rollouts use have a few KiB.
+    const MOST: usize = 8 << 10;
+
+    /// The spec. One that this build cannot read is read again where it is used, which reports the problem.
+    fn prune(mut template: Value) -> Value {
+        let spec = template.get_mut("spec");
+        spec.map(Value::take).unwrap_or_default()
+    }
+
+    fn of(&self) -> Option<String> {
+        None
+    }
 }
 
 fn absent<T>() -> Result<T, String> {
@@ -101,9 +119,11 @@ pub(super) fn strip(metadata: &mut ObjectMeta) {
 
 #[cfg(test)]
 mod tests {
+    use kube::runtime::watcher::Event;
     use serde_json::json;
 
     use super::*;
+    use crate::watch::cache::{Cache, Kept};
 
     #[test]
     fn a_policy_of_another_build_is_kept_with_the_problem_and_its_status() {
@@ -168,5 +188,32 @@ mod tests {
         let bare: WatchedTemplate = serde_json::from_value(bare).unwrap();
         let words = "it has no spec";
         assert!(format!("{:?}", bare.acceptance).contains(words), "{bare:?}");
+    }
+
+    #[test]
+    fn of_a_template_that_is_not_large_the_spec_is_kept() {
+        let template = |name: &str, length: usize| -> Event<Kept<WatchedTemplate>> {
+            let check = json!({ "name": "errors", "errors": "x".repeat(length), "total": "y" });
+            let template = json!({
+                "apiVersion": "countersign.dev/v1alpha1", "kind": "AnalysisTemplate",
+                "metadata": {
+                    "name": name, "namespace": "shop", "uid": name, "resourceVersion": "7",
+                    "annotations": { "note": "of no use" },
+                },
+                "spec": { "checks": [check] },
+            });
+            Event::InitApply(serde_json::from_value(template).unwrap())
+        };
+        let cache = Cache::opened();
+        let listed = [template("small", 1_000), template("large", 9_000)];
+        let events = std::iter::once(Event::Init).chain(listed);
+        for event in events.chain([Event::InitDone]) {
+            cache.take(Ok(event)).unwrap();
+        }
+        let kept = cache.get("shop", "small").unwrap();
+        let kept: Value = serde_json::from_slice(&kept).unwrap();
+        assert_eq!(kept["checks"][0]["total"], "y");
+        assert!(!kept.to_string().contains("of no use"), "{kept}");
+        assert_eq!(cache.get("shop", "large"), None, "it has to be read");
     }
 }

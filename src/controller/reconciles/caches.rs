@@ -1,6 +1,7 @@
 //! Reconciles that events have caused, with what the watches have reported.
 
 mod records;
+mod templates;
 
 use super::costs::kinds_read;
 use super::*;
