@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use countersign_api::step::Tier;
 use countersign_api::{Rollout, Selector};
 use countersign_core::reason::Reason;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+use k8s_openapi::jiff::Timestamp;
 use kube::{Resource, ResourceExt};
 use serde::{Deserialize, Serialize};
 
@@ -36,16 +38,20 @@ pub struct ClaimStatus {
     pub change: Option<ClaimChange>,
 }
 
-/// The last change of a Rollout.
+/// The last change of a Rollout. Unknown values are kept as text, and take a place among the changes under way.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
-#[serde(default)]
+#[serde(default, rename_all = "camelCase")]
 pub struct ClaimChange {
     /// Whether it is a first revision.
     pub initial: bool,
     /// Its stage, as written.
     pub stage: String,
+    /// Its tier, as written.
+    pub tier: String,
     /// The outcome; `None` while the change is in progress.
     pub outcome: Option<String>,
+    /// Since when it is queued.
+    pub queued_at: Option<Time>,
 }
 
 /// Marks that a stable revision exists; its fields are not needed.
@@ -231,6 +237,32 @@ impl Claim {
             })
     }
 
+    /// The tier of its change and since when it is queued, if it is queued or in progress.
+    #[must_use]
+    pub fn place_in_queue(&self) -> Option<(Tier, Option<Timestamp>)> {
+        let change = self.status.change.as_ref()?;
+        if change.initial || self.metadata.deletion_timestamp.is_some() {
+            return None;
+        }
+        let tier = Tier::ALL.into_iter().find(|it| it.as_str() == change.tier);
+        let tier = tier.unwrap_or(Tier::Critical);
+        let waits = change.stage == "Waiting";
+        let ended = change.outcome.is_some();
+        if ended && change.stage != "RollingBack" {
+            return None;
+        }
+        if !waits {
+            return Some((tier, None));
+        }
+        let queued = self
+            .status
+            .waiting_for
+            .as_ref()
+            .is_some_and(|it| *it == Reason::Queued);
+        let since = change.queued_at.as_ref().filter(|_| queued)?;
+        Some((tier, Some(since.0)))
+    }
+
     /// Whether the Rollout has no stable revision yet.
     #[must_use]
     pub fn is_new(&self) -> bool {
@@ -247,5 +279,78 @@ impl Claim {
             )
         };
         age(self) < age(other)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn place(change: &Value, waiting_for: &str) -> Option<(Tier, Option<Timestamp>)> {
+        let claim = json!({
+            "metadata": { "name": "web" }, "spec": { "replicas": "of a shape to come" },
+            "status": { "waitingFor": waiting_for, "change": change },
+        });
+        let claim: Claim = serde_json::from_value(claim).unwrap();
+        claim.place_in_queue()
+    }
+
+    #[test]
+    fn what_takes_a_place_and_what_waits_for_one() {
+        let at = "2026-01-01T00:00:00Z";
+        let since = at.parse().unwrap();
+        for (change, waiting_for, expected) in [
+            (
+                json!({ "stage": "Stepping", "tier": "high" }),
+                "Baking",
+                Some((Tier::High, None)),
+            ),
+            (
+                json!({ "stage": "Promoting", "tier": "low" }),
+                "",
+                Some((Tier::Low, None)),
+            ),
+            (
+                json!({ "stage": "RollingBack", "tier": "high", "outcome": "RolledBack" }),
+                "",
+                Some((Tier::High, None)),
+            ),
+            (
+                json!({ "stage": "RolledBack", "tier": "high", "outcome": "RolledBack" }),
+                "",
+                None,
+            ),
+            (
+                json!({ "stage": "Promoted", "tier": "high", "outcome": "Promoted" }),
+                "",
+                None,
+            ),
+            (
+                json!({ "stage": "Promoting", "tier": "high", "initial": true }),
+                "",
+                None,
+            ),
+            (
+                json!({ "stage": "Waiting", "tier": "high", "queuedAt": at }),
+                "Queued",
+                Some((Tier::High, Some(since))),
+            ),
+            // Held by another gate, the change keeps its slot and is not queued.
+            (
+                json!({ "stage": "Waiting", "tier": "high", "queuedAt": at }),
+                "Paused",
+                None,
+            ),
+            // Unknown values count.
+            (
+                json!({ "stage": "Floating", "tier": "extreme" }),
+                "",
+                Some((Tier::Critical, None)),
+            ),
+        ] {
+            assert_eq!(place(&change, waiting_for), expected, "{change}");
+        }
     }
 }
