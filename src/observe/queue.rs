@@ -1,13 +1,13 @@
-//! The other Rollouts that a change waits for, read live.
+//! The other Rollouts that a change waits for.
 //!
-//! A cache may be older than the last change that began, so the reads are live. Two concurrent reconciles
+//! A change that goes on waiting does so by what the watch has reported of the others. That may be older than the last
+//! change that began, so before a change begins they are read live. Two concurrent reconciles
 //! would both take the last slot, so one reconcile at a time holds the lock, from its read until its
 //! decision is written. If the lock is held, a reconcile is requeued rather than blocked.
 
 use std::collections::BTreeMap;
 
-use countersign_api::rollout::Stage;
-use countersign_api::step::Tier;
+use countersign_api::rollout::{Change, Stage};
 use countersign_api::{Rollout, RolloutPolicySpec};
 use countersign_core::observation::people::{ConcurrentChange, Dependency};
 use countersign_core::policy::{self, Effective};
@@ -16,12 +16,9 @@ use countersign_core::queue::{concurrency, dependencies};
 use countersign_core::reason::Reason;
 use countersign_core::{Observation, change};
 use futures::future::join_all;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
-use k8s_openapi::jiff::Timestamp;
 use kube::api::ListParams;
 use kube::core::DeserializeGuard;
-use kube::{Api, Resource, ResourceExt};
-use serde::{Deserialize, Serialize};
+use kube::{Api, ResourceExt};
 
 use super::observer::Observer;
 use super::people::in_time;
@@ -29,63 +26,10 @@ use super::reads::{LARGE, Reads, tried};
 use crate::api_server::sentence;
 use crate::observe::queue_lock::QueueLock;
 use crate::timing::QUEUE_TIMEOUT;
-
-/// The fields of a Rollout that decide whether it takes a slot of the changes in progress. Unknown values
-/// are kept as text, and take a slot.
-#[derive(Resource, Clone, Debug, Default, Deserialize, Serialize)]
-#[resource(inherit = "Rollout")]
-#[serde(default)]
-struct QueueEntry {
-    metadata: ObjectMeta,
-    status: QueueEntryStatus,
-}
-
-#[derive(Clone, Debug, Default, Deserialize, Serialize)]
-#[serde(default, rename_all = "camelCase")]
-struct QueueEntryStatus {
-    waiting_for: Option<String>,
-    change: Option<QueueEntryChange>,
-}
-
-#[derive(Clone, Debug, Default, Deserialize, Serialize)]
-#[serde(default, rename_all = "camelCase")]
-struct QueueEntryChange {
-    stage: String,
-    tier: String,
-    initial: bool,
-    outcome: Option<String>,
-    queued_at: Option<Time>,
-}
-
-impl QueueEntry {
-    /// The tier of its change and since when it is queued, if it is queued or in progress.
-    fn position(&self) -> Option<(Tier, Option<Timestamp>)> {
-        let change = self.status.change.as_ref()?;
-        if change.initial || self.metadata.deletion_timestamp.is_some() {
-            return None;
-        }
-        let tier = Tier::ALL.into_iter().find(|it| it.as_str() == change.tier);
-        let tier = tier.unwrap_or(Tier::Critical);
-        let waits = change.stage == "Waiting";
-        let ended = change.outcome.is_some();
-        if ended && change.stage != "RollingBack" {
-            return None;
-        }
-        if !waits {
-            return Some((tier, None));
-        }
-        let queued = self
-            .status
-            .waiting_for
-            .as_ref()
-            .is_some_and(|it| *it == Reason::Queued);
-        let since = change.queued_at.as_ref().filter(|_| queued)?;
-        Some((tier, Some(since.0)))
-    }
-}
+use crate::watch::Claim;
 
 impl Observer {
-    /// Reads the Rollouts that a change waits for. The guard is kept until the decision is written.
+    /// Observes the Rollouts that a change waits for. The guard of the live read is kept until the decision is written.
     pub(super) async fn order(
         &self,
         observation: &mut Observation,
@@ -93,18 +37,22 @@ impl Observer {
     ) -> Option<QueueLock> {
         let change = observation.status.change.clone()?;
         if dependencies::awaits_dependencies(observation, &change) {
-            observation.dependencies = Some(self.dependencies(observation).await);
+            observation.dependencies = Some(self.dependencies(observation, &change).await);
         }
         let queued = change::waits_for(&observation.status, Reason::Queued);
         if !queued || change.stage != Stage::Waiting || change.outcome.is_some() {
             return None;
         }
         let reach = concurrency::reach(effective)?;
+        if let Some(watched) = self.watched_changes(observation, reach) {
+            observation.concurrent_changes = Some(Ok(by_name(watched)));
+            return None;
+        }
         let lock = self.queue_lock.clone().try_lock_owned().ok()?;
         let read =
             tokio::time::timeout(QUEUE_TIMEOUT, self.concurrent_changes(observation, reach)).await;
         observation.concurrent_changes = Some(match read {
-            Ok(Ok(concurrent_changes)) => Ok(concurrent_changes),
+            Ok(Ok(concurrent_changes)) => Ok(by_name(concurrent_changes)),
             Ok(Err(error)) => Err(format!("Rollouts cannot be read: {}", sentence(&error))),
             Err(_) => Err(format!(
                 "Rollouts cannot be read: no answer within {QUEUE_TIMEOUT:?}"
@@ -113,32 +61,28 @@ impl Observer {
         Some(lock)
     }
 
-    async fn dependencies(&self, observation: &Observation) -> Vec<Dependency> {
-        let api: Api<DeserializeGuard<Rollout>> =
-            Api::namespaced(self.client.clone(), &observation.namespace);
-        let reads = observation.spec.depends_on.iter().map(|name| {
-            let what = format!("Rollout {name}");
-            let api = &api;
-            async move {
-                let awaited = match in_time(&what, Reads::MostRecent.get_opt(api, name)).await {
-                    Ok(None) => Some(format!("{what} does not exist in this namespace")),
-                    Ok(Some(DeserializeGuard(Ok(rollout)))) => dependencies::unstable(&rollout),
-                    Ok(Some(DeserializeGuard(Err(invalid)))) => {
-                        Some(format!("{what} cannot be read by this build: {invalid}"))
-                    }
-                    Err(problem) => Some(problem),
-                };
-                Dependency {
-                    name: name.clone(),
-                    awaited,
-                }
+    async fn dependencies(&self, observation: &Observation, change: &Change) -> Vec<Dependency> {
+        let namespace = &observation.namespace;
+        let names = observation.spec.depends_on.iter();
+        let observed = names.map(async |name| {
+            let watched = self.watched(namespace, name);
+            let watched = watched.map(|rollout| dependencies::unstable(&rollout));
+            // What is done for a first revision is not decided again from live reads.
+            let watched = watched.filter(|awaited| awaited.is_some() || !change.initial);
+            let awaited = match watched {
+                Some(awaited) => awaited,
+                None => self.read_dependency(namespace, name).await,
+            };
+            Dependency {
+                name: name.clone(),
+                awaited,
             }
         });
-        let mut read = join_all(reads).await;
+        let mut observed = join_all(observed).await;
         // Cycles matter only if the dependency is waited for.
-        if read.iter().any(|it| it.awaited.is_some()) {
-            let depends_on = self.depends_on(&observation.namespace);
-            for it in read.iter_mut().filter(|it| it.awaited.is_some()) {
+        if observed.iter().any(|it| it.awaited.is_some()) {
+            let depends_on = self.depends_on(namespace);
+            for it in observed.iter_mut().filter(|it| it.awaited.is_some()) {
                 if let Some(back) =
                     dependencies::dependency_path(&depends_on, &it.name, &observation.name)
                 {
@@ -146,7 +90,21 @@ impl Observer {
                 }
             }
         }
-        read
+        observed
+    }
+
+    /// Reads why a dependency is waited for; `None` if it is stable.
+    async fn read_dependency(&self, namespace: &str, name: &str) -> Option<String> {
+        let api: Api<DeserializeGuard<Rollout>> = Api::namespaced(self.client.clone(), namespace);
+        let what = format!("Rollout {name}");
+        match in_time(&what, Reads::MostRecent.get_opt(&api, name)).await {
+            Ok(None) => Some(format!("{what} does not exist in this namespace")),
+            Ok(Some(DeserializeGuard(Ok(rollout)))) => dependencies::unstable(&rollout),
+            Ok(Some(DeserializeGuard(Err(invalid)))) => {
+                Some(format!("{what} cannot be read by this build: {invalid}"))
+            }
+            Err(problem) => Some(problem),
+        }
     }
 
     /// What each Rollout of a namespace depends on.
@@ -159,12 +117,40 @@ impl Observer {
             .collect()
     }
 
+    /// The changes that count as the watch has reported them; `None` if they have to be read. Waiting for one that has ended
+    /// would delay the next, so each that a policy limits is to be as this operator has last written it.
+    fn watched_changes(
+        &self,
+        observation: &Observation,
+        reach: Reach,
+    ) -> Option<Vec<ConcurrentChange>> {
+        if !self.from_watches {
+            return None;
+        }
+        let namespace = Some(observation.namespace.as_str());
+        let uid = Some(observation.uid.as_str());
+        let others = self.caches.claims.state_filter(|it| {
+            let near = reach == Reach::Cluster || it.metadata.namespace.as_deref() == namespace;
+            near && it.metadata.uid.as_deref() != uid && it.place_in_queue().is_some()
+        });
+        let counted = others.iter().filter_map(|it| {
+            let change = self.concurrent_change(observation, it)?;
+            Some((&it.metadata, change))
+        });
+        let known = counted.map(|(metadata, change)| {
+            let is_limited = !change.policies.is_empty();
+            let is_latest = !is_limited || self.caches.rollouts.is_latest(metadata);
+            is_latest.then_some(change)
+        });
+        known.collect()
+    }
+
     async fn concurrent_changes(
         &self,
         observation: &Observation,
         reach: Reach,
     ) -> Result<Vec<ConcurrentChange>, kube::Error> {
-        let api: Api<QueueEntry> = match reach {
+        let api: Api<Claim> = match reach {
             Reach::Namespace => Api::namespaced(self.client.clone(), &observation.namespace),
             Reach::Cluster => Api::all(self.client.clone()),
         };
@@ -183,12 +169,8 @@ impl Observer {
         }
     }
 
-    fn concurrent_change(
-        &self,
-        observation: &Observation,
-        it: &QueueEntry,
-    ) -> Option<ConcurrentChange> {
-        let (tier, queued_at) = it.position()?;
+    fn concurrent_change(&self, observation: &Observation, it: &Claim) -> Option<ConcurrentChange> {
+        let (tier, queued_at) = it.place_in_queue()?;
         let namespace = it.namespace().unwrap_or_default();
         let namespace_labels = self.namespace_labels(&namespace);
         // In a namespace that is not cached yet the policy may apply, so the Rollout counts.
@@ -209,76 +191,8 @@ impl Observer {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use serde_json::{Value, json};
-
-    use super::*;
-
-    fn position(change: &Value, waiting_for: &str) -> Option<(Tier, Option<Timestamp>)> {
-        let entry = json!({
-            "metadata": { "name": "web" }, "spec": { "replicas": "of a shape to come" },
-            "status": { "waitingFor": waiting_for, "change": change },
-        });
-        serde_json::from_value::<QueueEntry>(entry)
-            .unwrap()
-            .position()
-    }
-
-    #[test]
-    fn what_takes_a_place_and_what_waits_for_one() {
-        let at = "2026-01-01T00:00:00Z";
-        let since = at.parse().unwrap();
-        for (change, waiting_for, expected) in [
-            (
-                json!({ "stage": "Stepping", "tier": "high" }),
-                "Baking",
-                Some((Tier::High, None)),
-            ),
-            (
-                json!({ "stage": "Promoting", "tier": "low" }),
-                "",
-                Some((Tier::Low, None)),
-            ),
-            (
-                json!({ "stage": "RollingBack", "tier": "high", "outcome": "RolledBack" }),
-                "",
-                Some((Tier::High, None)),
-            ),
-            (
-                json!({ "stage": "RolledBack", "tier": "high", "outcome": "RolledBack" }),
-                "",
-                None,
-            ),
-            (
-                json!({ "stage": "Promoted", "tier": "high", "outcome": "Promoted" }),
-                "",
-                None,
-            ),
-            (
-                json!({ "stage": "Promoting", "tier": "high", "initial": true }),
-                "",
-                None,
-            ),
-            (
-                json!({ "stage": "Waiting", "tier": "high", "queuedAt": at }),
-                "Queued",
-                Some((Tier::High, Some(since))),
-            ),
-            // Held by another gate, the change keeps its slot and is not queued.
-            (
-                json!({ "stage": "Waiting", "tier": "high", "queuedAt": at }),
-                "Paused",
-                None,
-            ),
-            // Unknown values count.
-            (
-                json!({ "stage": "Floating", "tier": "extreme" }),
-                "",
-                Some((Tier::Critical, None)),
-            ),
-        ] {
-            assert_eq!(position(&change, waiting_for), expected, "{change}");
-        }
-    }
+/// In an order by which the message of a change that waits stays the same.
+fn by_name(mut changes: Vec<ConcurrentChange>) -> Vec<ConcurrentChange> {
+    changes.sort_by(|a, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));
+    changes
 }

@@ -43,8 +43,8 @@ impl Observer {
         Ok(Some((rollout, Some(left_out.join("; ")))))
     }
 
-    /// The Rollout as its watch has reported it, if this build can read it.
-    fn watched(&self, namespace: &str, name: &str) -> Option<Rollout> {
+    /// A Rollout as its watch has reported it, if it need not be read.
+    pub(super) fn watched(&self, namespace: &str, name: &str) -> Option<Rollout> {
         if !self.from_watches {
             return None;
         }

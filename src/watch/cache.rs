@@ -171,6 +171,11 @@ pub(super) fn integer(version: Option<&str>) -> Option<u64> {
     version?.parse().ok()
 }
 
+fn key_of(object: &ObjectMeta) -> Key {
+    let name = object.name.clone().unwrap_or_default();
+    (object.namespace.clone().unwrap_or_default(), name)
+}
+
 /// An attempt at a change of the Rollout with this uid.
 pub(super) fn attempt(uid: &str, run: &str) -> String {
     format!("{uid}/{run}")
@@ -210,6 +215,20 @@ impl Cache {
         })
     }
 
+    /// Whether the watch has reported nothing newer of an object, and every own write to it.
+    #[must_use]
+    pub fn is_latest(&self, object: &ObjectMeta) -> bool {
+        let key = key_of(object);
+        let version = integer(object.resource_version.as_deref());
+        let is_latest = self.answer(|state| {
+            let awaited = state.awaited.get(&key);
+            let is_reached = awaited.is_none_or(|it| state.has_reached(&key, it));
+            let known = state.contents.objects.get(&key)?;
+            Some(is_reached && Some(known.version) == version)
+        });
+        is_latest.unwrap_or_default()
+    }
+
     /// The objects of the Rollout with this uid, or of those with this name; `None` if they have to be read.
     #[must_use]
     pub fn of_rollout(&self, namespace: &str, rollout: &str) -> Option<Vec<Arc<[u8]>>> {
@@ -234,9 +253,7 @@ impl Cache {
         let version = integer(written.resource_version.as_deref());
         // What is no integer is awaited until the next list.
         let what = What::Version(version.unwrap_or(u64::MAX));
-        let name = written.name.clone().unwrap_or_default();
-        let key = (written.namespace.clone().unwrap_or_default(), name);
-        self.await_own(key, rollout, what);
+        self.await_own(key_of(written), rollout, what);
     }
 
     /// Notes an own deletion of the object with this uid.
@@ -327,8 +344,7 @@ impl Cache {
 
     fn note<K: Cached>(&self, kept: &Kept<K>, note: impl FnOnce(&mut State, Key, Entry)) {
         let metadata = kept.meta();
-        let name = metadata.name.clone().unwrap_or_default();
-        let key = (metadata.namespace.clone().unwrap_or_default(), name);
+        let key = key_of(metadata);
         let version = integer(metadata.resource_version.as_deref());
         self.change(|state| {
             let Some(version) = version else {

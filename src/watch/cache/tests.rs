@@ -115,6 +115,22 @@ fn law_5_nothing_is_answered_until_an_own_deletion_is_reported() {
 }
 
 #[test]
+fn an_object_is_the_latest_until_it_is_written_or_another_version_is_reported() {
+    let cache = Cache::default();
+    list(&cache, vec![set("web-a", "1", 5)]);
+    assert!(!cache.is_latest(&written("web-a", "5")), "not open yet");
+    let cache = listed();
+    let is_latest = |version: &str| cache.is_latest(&written("web-a", version));
+    assert!(is_latest("5"));
+    assert!(!is_latest("4") && !is_latest("not an integer"));
+    assert!(!cache.is_latest(&written("web-b", "5")), "it is not there");
+    cache.wrote("web", &written("web-a", "7"));
+    assert!(!is_latest("5"));
+    on(&cache, Event::Apply(set("web-a", "1", 7)));
+    assert!(!is_latest("5") && is_latest("7"));
+}
+
+#[test]
 fn a_list_that_begins_after_an_own_write_includes_it() {
     let cache = listed();
     cache.wrote("web", &written("web-a", "not an integer"));
