@@ -3,6 +3,7 @@
 mod bounds;
 mod caches;
 mod costs;
+mod order;
 mod people;
 mod records;
 mod tampered;
@@ -42,6 +43,7 @@ struct Scene {
     server: StandIn,
     context: Arc<Context>,
     claims: kube::runtime::reflector::store::Writer<Claim>,
+    policies: kube::runtime::reflector::store::Writer<crate::watch::WatchedPolicy>,
     woken: mpsc::UnboundedReceiver<Trigger>,
 }
 
@@ -60,7 +62,7 @@ impl Scene {
         let (rollouts, replica_sets) = (Cache::default(), Cache::default());
         let records = Cache::default();
         let services = Cache::opened();
-        let (policies, _) = kube::runtime::reflector::store();
+        let (policies, of_policies) = kube::runtime::reflector::store();
         let (freezes, _) = kube::runtime::reflector::store();
         let (templates, _) = kube::runtime::reflector::store();
         let (recorder, _) =
@@ -115,6 +117,7 @@ impl Scene {
             server,
             context: Arc::new(context),
             claims,
+            policies: of_policies,
             woken,
         }
     }
