@@ -234,6 +234,7 @@ async fn operate(options: Options) -> Result<(), Error> {
             rollouts: watches.caches.rollouts.clone(),
             replica_sets: watches.caches.replica_sets.clone(),
             records: watches.caches.records.clone(),
+            jobs: watches.caches.jobs.clone(),
             services: watches.caches.services.clone(),
         },
         telemetry: telemetry.clone(),

@@ -240,6 +240,7 @@ mod tests {
             rollouts: Cache::default(),
             replica_sets: Cache::default(),
             records: records.clone(),
+            jobs: Cache::default(),
             services: Cache::default(),
         };
         let labels = json!({ ROLLOUT_UID_LABEL: "gone", KEEP_FOR_LABEL: "24h" });

@@ -30,14 +30,17 @@ impl Actor {
                     let body: DynamicObject = body.map_err(kube::Error::SerdeError)?;
                     jobs.create(&create(), &body).await
                 };
-                self.write(Target::Job, rollout, "create", write).await?;
-                Ok(())
+                let made = self.write(Target::Job, rollout, "create", write).await?;
+                self.jobs.wrote(&observation.uid, &made.metadata);
             }
             JobAction::DeleteJob { job, uid } => {
                 let as_observed = as_observed(Some(uid), None);
                 self.remove(Target::OldJob, rollout, &jobs, job, as_observed)
-                    .await
+                    .await?;
+                let namespace = &observation.namespace;
+                self.jobs.deleted(&observation.uid, namespace, job, uid);
             }
         }
+        Ok(())
     }
 }

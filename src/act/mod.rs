@@ -49,6 +49,8 @@ pub struct Actor {
     pub replica_sets: Cache,
     /// The cache of RolloutRuns, which has to reach own writes.
     pub records: Cache,
+    /// The cache of Jobs, which has to reach own writes.
+    pub jobs: Cache,
     /// The cache of Services, which has to reach own writes.
     pub services: Cache,
 }

@@ -61,7 +61,7 @@ impl Scene {
         namespace.apply_watcher_event(&Event::Apply(serde_json::from_value(shop).unwrap()));
         let (rollouts, replica_sets) = (Cache::default(), Cache::default());
         let records = Cache::default();
-        let services = Cache::opened();
+        let (services, jobs) = (Cache::opened(), Cache::default());
         let (policies, of_policies) = kube::runtime::reflector::store();
         let (freezes, _) = kube::runtime::reflector::store();
         let (templates, _) = kube::runtime::reflector::store();
@@ -77,6 +77,7 @@ impl Scene {
                     rollouts: rollouts.clone(),
                     replica_sets: replica_sets.clone(),
                     records: records.clone(),
+                    jobs: jobs.clone(),
                     sign_offs: Cache::opened(),
                     interventions: Cache::opened(),
                     services: services.clone(),
@@ -104,6 +105,7 @@ impl Scene {
                 rollouts,
                 replica_sets,
                 records,
+                jobs,
                 services,
             },
             telemetry,
@@ -161,6 +163,7 @@ impl Scene {
         };
         let caches = &self.context.observer.caches;
         caches.list(all("rollouts"), all("replicasets"));
+        caches.list_jobs(all("jobs"));
         caches.list_requests(all("signoffs"), all("interventions"));
         caches.list_services(all("services"));
         caches.records.list_records(all("rolloutruns"));

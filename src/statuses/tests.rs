@@ -60,6 +60,7 @@ impl Scene {
                 rollouts: Cache::default(),
                 replica_sets: Cache::default(),
                 records: Cache::default(),
+                jobs: Cache::default(),
                 services: Cache::default(),
             },
             caches: Caches {
@@ -67,6 +68,7 @@ impl Scene {
                 rollouts: Cache::default(),
                 replica_sets: Cache::default(),
                 records: Cache::default(),
+                jobs: Cache::default(),
                 sign_offs: Cache::opened(),
                 interventions: Cache::opened(),
                 services: Cache::opened(),

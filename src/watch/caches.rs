@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use countersign_api::{MANAGED_BY_LABEL, MANAGER, Rollout, RolloutRun};
 use k8s_openapi::api::apps::v1::ReplicaSet;
+use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::api::ListParams;
 use kube::core::{ObjectMeta, PartialObjectMeta};
@@ -19,7 +20,7 @@ use crate::api_server::sentence;
 use crate::timing::{CACHES_POLL, LEASE_RETRY};
 use crate::watch::cache::{Cache, Listed, ends_watch, integer};
 use crate::watch::claim::Claim;
-use crate::watch::pruned::{rollout, rollout_of_set};
+use crate::watch::pruned::{rollout, rollout_of_label, rollout_of_set};
 use crate::watch::records::rollout_of_record;
 use crate::watch::task::SMALL;
 use crate::watch::watched::{WatchedFreeze, WatchedPolicy, WatchedTemplate};
@@ -35,6 +36,8 @@ pub struct Caches {
     pub replica_sets: Cache,
     /// The records of changes, without their templates.
     pub records: Cache,
+    /// The Jobs that the controller owns.
+    pub jobs: Cache,
     /// For which attempts there are `SignOff`s.
     pub sign_offs: Cache,
     /// For which attempts there are Interventions.
@@ -92,18 +95,19 @@ impl Caches {
             && self.namespaces.wait_until_ready().await.is_ok()
     }
 
-    /// Opens the caches of Rollouts, ReplicaSets and records, once they are listed and it is known what other leaders have
-    /// written.
+    /// Opens the caches of what leaders write, once they are listed and it is known what other leaders have written.
     pub async fn open(&self, client: &Client) {
         let rollouts = Api::<Rollout>::all(client.clone());
         let sets = Api::<ReplicaSet>::all(client.clone());
         let records = Api::<RolloutRun>::all(client.clone());
+        let jobs = Api::<Job>::all(client.clone());
         let all = ListParams::default();
         let owned = all.clone().labels(&format!("{MANAGED_BY_LABEL}={MANAGER}"));
         tokio::join!(
             open(&self.rollouts, &rollouts, &all, rollout),
             open(&self.replica_sets, &sets, &owned, rollout_of_set),
             open(&self.records, &records, &all, rollout_of_record),
+            open(&self.jobs, &jobs, &owned, rollout_of_label),
         );
     }
 
@@ -193,10 +197,16 @@ mod tests {
     }
 
     impl Caches {
-        /// A list of these Rollouts and ReplicaSets.
+        /// A list of these Rollouts and ReplicaSets, of no Job and of no record.
         pub(crate) fn list(&self, rollouts: Vec<Value>, sets: Vec<Value>) {
             list::<Claim>(&self.rollouts, rollouts);
             list::<Pods>(&self.replica_sets, sets);
+            self.list_jobs(Vec::new());
+        }
+
+        /// A list of these Jobs.
+        pub(crate) fn list_jobs(&self, jobs: Vec<Value>) {
+            list::<PartialObjectMeta<Job>>(&self.jobs, jobs);
         }
 
         /// A list of these `SignOff`s and Interventions.
@@ -222,6 +232,13 @@ mod tests {
             let kept = serde_json::from_value(record).unwrap();
             let event = Ok(watcher::Event::Apply(kept));
             self.records.take::<WatchedRecord>(event).unwrap();
+        }
+
+        /// An event about a Job.
+        pub(crate) fn report_job(&self, job: Value) {
+            let kept = serde_json::from_value(job).unwrap();
+            let event = Ok(watcher::Event::Apply(kept));
+            self.jobs.take::<PartialObjectMeta<Job>>(event).unwrap();
         }
 
         /// An event about a Rollout.
@@ -262,6 +279,7 @@ mod tests {
             rollouts: Cache::default(),
             replica_sets: Cache::default(),
             records: Cache::default(),
+            jobs: Cache::default(),
             sign_offs: Cache::opened(),
             interventions: Cache::opened(),
             services: Cache::opened(),

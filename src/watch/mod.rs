@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | Rollouts | all but managed fields; beside that selector, pod labels, Services, `dependsOn`, names of AnalysisTemplates, whether a change is under way ([`Claim`]) | triggers, decisions; who claims which pods and Services, and depends on whom |
 //! | ReplicaSets that the controller owns | numbers of pods, the recorded template if the stored one is the same; hashes of what decisions depend on, and of the Rollout | triggers, decisions |
-//! | Jobs that the controller owns | hashes of the version and the Rollout | triggers |
+//! | Jobs that the controller owns | how they ended, and what those run that have not; hashes of the version and the Rollout | triggers, decisions |
 //! | RolloutPolicies | spec and status | every decision; their statuses |
 //! | `SignOff`s, Interventions | hashes of the version and the Rollout; for which attempts there are any | triggers; what nobody has said need not be read |
 //! | Freezes | spec, without the groups of the person, and status | triggers, decisions; their statuses |
@@ -42,18 +42,18 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use countersign_api::{Intervention, MANAGED_BY_LABEL, MANAGER, RouteKind, SignOff};
-use futures::{Stream, StreamExt};
+use futures::StreamExt;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::core::PartialObjectMeta;
 use kube::runtime::reflector::{self, Store};
 use kube::runtime::{WatchStreamExt, watcher};
-use kube::{Api, Client, Resource, ResourceExt};
+use kube::{Api, Client, ResourceExt};
 use tokio::sync::{mpsc, watch};
 
 use crate::telemetry::Telemetry;
 pub use crate::watch::cache::Cache;
-use crate::watch::cache::Kept;
+use crate::watch::cache::{Cached, Kept};
 pub use crate::watch::caches::{Caches, Gap};
 use crate::watch::changes::{ClaimChanges, Pods, hash, strip_claim};
 pub use crate::watch::claim::Claim;
@@ -103,19 +103,13 @@ pub fn start(client: &Client, telemetry: &Arc<Telemetry>) -> Watches {
         version: Pods::version,
         is_expected: Pods::is_blank,
     };
-    let replica_sets = Cache::default();
-    let cache = replica_sets.clone();
-    let events = watcher(Api::<Kept<Pods>>::all(client.clone()), of_controller());
-    let events = events.map(move |event| cache.take(event));
-    sets.watch(events, telemetry, &claims, send.clone());
+    let replica_sets = sets.watch(client, telemetry, &claims, send.clone());
     let jobs = Owned::<PartialObjectMeta<Job>> {
         kind: "Job",
         version: |job| hash(&job.metadata.resource_version),
         is_expected: |_| false,
     };
-    let api = Api::<PartialObjectMeta<Job>>::all(client.clone());
-    let events = watcher(api, of_controller());
-    jobs.watch(events, telemetry, &claims, send.clone());
+    let jobs = jobs.watch(client, telemetry, &claims, send.clone());
     let sign_offs = watch_requests::<SignOff>("SignOff", client, telemetry, &claims, send.clone());
     let interventions =
         watch_requests::<Intervention>("Intervention", client, telemetry, &claims, send.clone());
@@ -139,6 +133,7 @@ pub fn start(client: &Client, telemetry: &Arc<Telemetry>) -> Watches {
             rollouts,
             replica_sets,
             records: watch_records(client, telemetry),
+            jobs,
             sign_offs,
             interventions,
             services,
@@ -305,27 +300,26 @@ struct Owned<K> {
     is_expected: fn(&K) -> bool,
 }
 
-/// The configuration of a watch on what the controller owns.
-fn of_controller() -> watcher::Config {
-    config(LARGE).labels(&format!("{MANAGED_BY_LABEL}={MANAGER}"))
-}
-
-impl<K> Owned<K>
-where
-    K: Resource<DynamicType = ()> + Send + 'static,
-{
-    /// Reconciles the owners of the objects; events without a relevant change trigger nothing.
+impl<K: Cached> Owned<K> {
+    /// Reconciles the owners of the objects, and keeps these; events without a relevant change trigger nothing.
     fn watch(
         self,
-        events: impl Stream<Item = Result<watcher::Event<K>, watcher::Error>> + Send + 'static,
+        client: &Client,
         telemetry: &Arc<Telemetry>,
         claims: &Store<Claim>,
         send: mpsc::UnboundedSender<Trigger>,
-    ) {
+    ) -> Cache {
+        let cache = Cache::default();
+        let kept = cache.clone();
+        let own = config(LARGE).labels(&format!("{MANAGED_BY_LABEL}={MANAGER}"));
+        let events = watcher(Api::<Kept<K>>::all(client.clone()), own);
+        // An object is kept before its event triggers a reconcile.
+        let events = events.map(move |event| kept.take(event));
         let (mut objects, claims) = (Objects::default(), claims.clone());
         let kind = self.kind;
         let triggers = move |event| self.triggers(&mut objects, &claims, event);
         run(kind, telemetry, events, triggers, send);
+        cache
     }
 
     fn triggers(

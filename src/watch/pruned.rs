@@ -1,15 +1,17 @@
-//! What is kept of Rollouts and ReplicaSets.
+//! What is kept of Rollouts, ReplicaSets and Jobs.
 //!
 //! Of a ReplicaSet whose stored template is the recorded one, apart from defaults, the recorded one is kept. Of any other
-//! no template is kept, so it is read, and then compared with what was decided.
+//! no template is kept, so it is read, and then compared with what was decided. So is a Job that has ended.
 
 use countersign_api::{
     PodTemplate, REQUESTED_ANNOTATION, REVISION_ANNOTATION, ROLLOUT_UID_LABEL, TEMPLATE_ANNOTATION,
     TEMPLATE_DIGEST_ANNOTATION,
 };
 use countersign_core::risk;
+use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Resource;
+use kube::core::PartialObjectMeta;
 use serde_json::{Map, Value, json};
 
 use crate::owned;
@@ -78,6 +80,33 @@ impl Cached for Pods {
     }
 }
 
+impl Cached for PartialObjectMeta<Job> {
+    /// The spec is compared while the Job runs. What follows from its end is decided from live reads.
+    fn prune(job: Value) -> Value {
+        let fields = [
+            "name",
+            "namespace",
+            "uid",
+            "deletionTimestamp",
+            "ownerReferences",
+        ];
+        let metadata = pick(job.get("metadata"), &fields);
+        let status = pick(job.get("status"), &["conditions"]);
+        let mut kept = if has_ended(&job) {
+            Map::new()
+        } else {
+            pick(Some(&job), &["spec"])
+        };
+        kept.insert("metadata".to_owned(), Value::Object(metadata));
+        kept.insert("status".to_owned(), Value::Object(status));
+        Value::Object(kept)
+    }
+
+    fn of(&self) -> Option<String> {
+        rollout_of_label(&self.metadata)
+    }
+}
+
 /// The uid of a Rollout.
 pub(super) fn rollout(metadata: &ObjectMeta) -> Option<String> {
     metadata.uid.clone()
@@ -88,8 +117,21 @@ pub(super) fn rollout_of_set(metadata: &ObjectMeta) -> Option<String> {
     let mut owners = metadata.owner_references.iter().flatten();
     match owners.find(|owner| owner.controller == Some(true)) {
         Some(owner) => (owner.kind == "Rollout").then(|| owner.uid.clone()),
-        None => metadata.labels.as_ref()?.get(ROLLOUT_UID_LABEL).cloned(),
+        None => rollout_of_label(metadata),
     }
+}
+
+/// The uid of the Rollout by whose label an object is listed.
+pub(super) fn rollout_of_label(metadata: &ObjectMeta) -> Option<String> {
+    metadata.labels.as_ref()?.get(ROLLOUT_UID_LABEL).cloned()
+}
+
+fn has_ended(job: &Value) -> bool {
+    let conditions = job.pointer("/status/conditions").and_then(Value::as_array);
+    conditions.into_iter().flatten().any(|condition| {
+        let field = |name: &str| condition.get(name).and_then(Value::as_str);
+        matches!(field("type"), Some("Complete" | "Failed")) && field("status") == Some("True")
+    })
 }
 
 /// Whether the stored template of a ReplicaSet differs from the recorded one by defaults alone.
@@ -183,6 +225,35 @@ mod tests {
             "spec": { "fieldOfTomorrow": 1 }, "status": { "phase": "Dreaming" },
         });
         assert_eq!(Claim::prune(rollout), kept);
+    }
+
+    #[test]
+    fn the_spec_of_a_job_is_kept_while_it_runs() {
+        let job = |conditions: Value| {
+            let job = json!({
+                "apiVersion": "batch/v1", "kind": "Job",
+                "metadata": {
+                    "name": "web-smoke", "uid": "1", "labels": { ROLLOUT_UID_LABEL: "web" },
+                    "managedFields": [{ "manager": "countersign" }],
+                },
+                "spec": { "backoffLimit": 0, "fieldOfTomorrow": 1 },
+                "status": { "active": 1, "conditions": conditions },
+            });
+            let metadata: PartialObjectMeta<Job> = serde_json::from_value(job.clone()).unwrap();
+            assert_eq!(metadata.of().as_deref(), Some("web"));
+            PartialObjectMeta::<Job>::prune(job)
+        };
+        let metadata = json!({ "name": "web-smoke", "uid": "1" });
+        for kind in ["Complete", "Failed", "Suspended"] {
+            let ended = json!([{ "type": kind, "status": "True" }]);
+            let kept = job(ended.clone());
+            assert_eq!(kept["metadata"], metadata);
+            assert_eq!(kept["status"], json!({ "conditions": ended }));
+            assert_eq!(kept.get("spec").is_some(), kind == "Suspended", "{kind}");
+        }
+        let running = job(json!([{ "type": "Complete", "status": "False" }]));
+        let spec = json!({ "backoffLimit": 0, "fieldOfTomorrow": 1 });
+        assert_eq!(running["spec"], spec);
     }
 
     #[test]
