@@ -3,6 +3,7 @@
 mod bounds;
 mod caches;
 mod costs;
+mod jobs;
 mod order;
 mod people;
 mod records;

@@ -43,8 +43,32 @@ const MAX_PODS: u32 = 10;
 /// The spec of a Job.
 type Spec = Map<String, Value>;
 
+/// The result of a comparison without a dry run.
+enum Compared {
+    /// It is known.
+    As(Integrity),
+    /// Defaults do not explain it.
+    Differs(Difference),
+}
+
+/// A Job that differs from the one that the operator makes.
+struct Difference {
+    /// Where it differs, in words.
+    what: String,
+    /// The Job as the operator makes it.
+    body: Value,
+    /// The spec that is stored.
+    found: Spec,
+    /// The digest of the spec as the operator makes it.
+    recorded: String,
+    /// The digest of the spec that is stored.
+    stored: String,
+    /// Whether a dry run has shown that admission does not make the one of the other.
+    is_known: bool,
+}
+
 impl Observer {
-    /// Reads the Rollout's Jobs where a smoke check is waited for, or was when the change ended. Where
+    /// The Rollout's Jobs where a smoke check is waited for, or was when the change ended. Where
     /// they cannot be read that is reported: aborts and newer changes must not depend on it.
     pub(super) async fn jobs(
         &self,
@@ -52,49 +76,96 @@ impl Observer {
         observation: &Observation,
     ) -> Option<Result<Vec<Job>, String>> {
         let change = observation.status.change.as_ref()?;
-        let is_awaited = smoke::is_awaited(observation, change);
+        let awaited = smoke::is_awaited(observation, change).then_some(change);
         let left_over = change.outcome.is_some()
             && change
                 .smoke
                 .as_ref()
                 .is_some_and(|progress| !progress.passed);
-        if !is_awaited && !left_over {
+        if awaited.is_none() && !left_over {
             return None;
         }
-        let awaited = is_awaited.then(|| smoke::job_name(&change.run));
+        if let Some(watched) = self.watched_jobs(rollout, observation, awaited) {
+            return Some(Ok(watched));
+        }
+        Some(self.read_jobs(rollout, observation, awaited).await)
+    }
+
+    /// The Jobs as their watch has reported them; `None` if they have to be read, as an awaited one that may not be the
+    /// operator's. Its pods are only reported, so they are not read: of them it is known whether one had started before.
+    fn watched_jobs(
+        &self,
+        rollout: &Rollout,
+        observation: &Observation,
+        awaited: Option<&Change>,
+    ) -> Option<Vec<Job>> {
+        if !self.from_watches {
+            return None;
+        }
+        let (namespace, uid) = (&observation.namespace, &observation.uid);
+        let all = self.caches.jobs.of_rollout(namespace, uid)?;
+        if all.len() > MAX_JOBS {
+            return None;
+        }
+        let mut own = Vec::new();
+        for json in all {
+            let stored: DynamicObject = serde_json::from_slice(&json).ok()?;
+            let Some(mut job) = own_job(&stored, uid) else {
+                continue;
+            };
+            if let Some(change) = awaited.filter(|it| smoke::job_name(&it.run) == job.name) {
+                let compared = self.compared(rollout, observation, change, &stored);
+                let Compared::As(integrity) = compared else {
+                    return None;
+                };
+                let progress = change.smoke.as_ref();
+                job.started = progress.is_some_and(|it| it.started_at.is_some());
+                job.integrity = integrity;
+            }
+            own.push(job);
+        }
+        Some(own)
+    }
+
+    async fn read_jobs(
+        &self,
+        rollout: &Rollout,
+        observation: &Observation,
+        awaited: Option<&Change>,
+    ) -> Result<Vec<Job>, String> {
         let selector = format!("{ROLLOUT_UID_LABEL}={}", observation.uid);
         let of = ListParams::default().labels(&selector).limit(reads::LARGE);
+        let name = awaited.map(|change| smoke::job_name(&change.run));
         let own = |found: DynamicObject| {
-            let stored = awaited.as_ref().filter(|name| **name == found.name_any());
-            let stored = stored.map(|_| found.clone());
-            let parsed: ApiJob = found.try_parse().ok()?;
-            is_own(&parsed, &observation.uid).then(|| (job(&parsed), stored))
+            let job = own_job(&found, &observation.uid)?;
+            let is_awaited = name.as_ref() == Some(&job.name);
+            Some((job, is_awaited.then_some(found)))
         };
         let api = self.api_of_jobs(&observation.namespace);
         let found = match reads::collect_at_most(MAX_JOBS, &api, &of, own).await {
             Ok((found, false)) => found,
             Ok((_, true)) => {
-                return Some(Err(format!(
+                return Err(format!(
                     "more than {MAX_JOBS} Jobs have the label {selector}: delete those that are not the operator's"
-                )));
+                ));
             }
-            Err(error) => return Some(Err(sentence(&error))),
+            Err(error) => return Err(sentence(&error)),
         };
         let mut own = Vec::new();
-        for (job, stored) in found {
-            let integrity = match &stored {
-                Some(stored) => {
-                    self.job_integrity(rollout, observation, change, stored)
-                        .await
-                }
-                None => Integrity::Sound,
-            };
-            own.push(Job { integrity, ..job });
+        for (mut job, stored) in found {
+            if let (Some(change), Some(stored)) = (awaited, stored) {
+                job.integrity = match self.compared(rollout, observation, change, &stored) {
+                    Compared::As(integrity) => integrity,
+                    Compared::Differs(it) => {
+                        self.job_integrity(&observation.namespace, &stored, it)
+                            .await
+                    }
+                };
+                self.pods(&observation.namespace, &mut job).await;
+            }
+            own.push(job);
         }
-        if is_awaited {
-            self.pods(&observation.namespace, &mut own, change).await;
-        }
-        Some(Ok(own))
+        Ok(own)
     }
 
     fn api_of_jobs(&self, namespace: &str) -> Api<DynamicObject> {
@@ -104,19 +175,19 @@ impl Observer {
 
     /// Compares the awaited Job with the one that the operator makes for the change: name, label and owner may be
     /// anybody's claim.
-    async fn job_integrity(
+    fn compared(
         &self,
         rollout: &Rollout,
         observation: &Observation,
         change: &Change,
         stored: &DynamicObject,
-    ) -> Integrity {
+    ) -> Compared {
         let known = !observation::is_unreadable(observation);
         let Some(new) = smoke_job::demanded(observation, change).filter(|_| known) else {
             let message = "what it should run is no longer known: restore spec.strategy.canary.smoke or the adopted Deployment, or abort the change";
-            return Integrity::Unverified {
+            return Compared::As(Integrity::Unverified {
                 message: message.into(),
-            };
+            });
         };
         let body = owned::job(rollout, &new);
         let (made, found) = (
@@ -124,14 +195,41 @@ impl Observer {
             comparable(stored.data.get("spec")),
         );
         let Some(what) = difference(&made, &found) else {
-            return Integrity::Sound;
+            return Compared::As(Integrity::Sound);
         };
         let uid = stored.uid().unwrap_or_default();
-        let (recorded, stored_digest) = (digest_of(&made), digest_of(&found));
-        let is_same = if let Some(known) = self.dry_runs.known(&uid, &recorded, &stored_digest) {
-            known
-        } else {
-            let dry_run = self.dry_run_of_job(&observation.namespace, body);
+        let (recorded, stored) = (digest_of(&made), digest_of(&found));
+        let is_same = self.dry_runs.known(&uid, &recorded, &stored);
+        if is_same == Some(true) {
+            return Compared::As(Integrity::Sound);
+        }
+        Compared::Differs(Difference {
+            what,
+            body,
+            found,
+            recorded,
+            stored,
+            is_known: is_same.is_some(),
+        })
+    }
+
+    /// What a difference means: an edit, unless a dry run gives the same Job.
+    async fn job_integrity(
+        &self,
+        namespace: &str,
+        job: &DynamicObject,
+        difference: Difference,
+    ) -> Integrity {
+        let Difference {
+            what,
+            body,
+            found,
+            recorded,
+            stored,
+            is_known,
+        } = difference;
+        if !is_known {
+            let dry_run = self.dry_run_of_job(namespace, body);
             let made = match in_time("what admission makes of it", dry_run).await {
                 Ok(made) => made,
                 Err(message) => return Integrity::Unverified { message },
@@ -139,16 +237,15 @@ impl Observer {
             let is_same = made == found;
             let answer = DryRun {
                 recorded,
-                stored: stored_digest,
+                stored,
                 is_same,
             };
-            self.dry_runs.keep(&uid, answer);
-            is_same
-        };
-        if is_same {
-            return Integrity::Sound;
+            self.dry_runs.keep(&job.uid().unwrap_or_default(), answer);
+            if is_same {
+                return Integrity::Sound;
+            }
         }
-        let fields = stored.managed_fields();
+        let fields = job.managed_fields();
         // The operator itself made it if the check was edited since.
         let is_ours = field_managers::is_written_by_us_alone(fields, SPEC);
         let editor = field_managers::editor(fields, SPEC).filter(|_| !is_ours);
@@ -174,12 +271,10 @@ impl Observer {
     }
 
     /// Reads the state of the awaited Job's pods. It is only reported, so a failed read is no error.
-    async fn pods(&self, namespace: &str, jobs: &mut [Job], change: &Change) {
-        let name = smoke::job_name(&change.run);
-        let job = jobs.iter_mut().find(|job| job.name == name);
-        let Some(job) = job.filter(|job| job.end != Some(JobEnd::Succeeded)) else {
+    async fn pods(&self, namespace: &str, job: &mut Job) {
+        if job.end == Some(JobEnd::Succeeded) {
             return;
-        };
+        }
         let pods: Api<Pod> = Api::namespaced(self.client.clone(), namespace);
         let selector = format!("{JOB_UID_LABEL}={}", job.uid);
         let parameters = ListParams::default().labels(&selector).limit(MAX_PODS);
@@ -236,6 +331,12 @@ fn difference(made: &Spec, found: &Spec) -> Option<String> {
 /// Any JSON has a canonical form.
 fn digest_of(spec: &Spec) -> String {
     template_digest(&PodTemplate(Value::Object(spec.clone())))
+}
+
+/// A Job that the Rollout with this uid owns.
+fn own_job(found: &DynamicObject, uid: &str) -> Option<Job> {
+    let parsed: ApiJob = found.clone().try_parse().ok()?;
+    is_own(&parsed, uid).then(|| job(&parsed))
 }
 
 fn is_own(job: &ApiJob, uid: &str) -> bool {
