@@ -202,6 +202,7 @@ mod tests {
             list::<Claim>(&self.rollouts, rollouts);
             list::<Pods>(&self.replica_sets, sets);
             self.list_jobs(Vec::new());
+            self.records.list_records(Vec::new());
         }
 
         /// A list of these Jobs.

@@ -2,7 +2,7 @@
 //!
 //! | watch | kept in memory | why |
 //! |---|---|---|
-//! | Rollouts | all but managed fields; beside that selector, pod labels, Services, `dependsOn`, names of AnalysisTemplates, whether a change is under way ([`Claim`]) | triggers, decisions; who claims which pods and Services, and depends on whom |
+//! | Rollouts | all but managed fields; beside that selector, pod labels, Services, `dependsOn`, names of AnalysisTemplates, the place of a change among others ([`Claim`]) | triggers, decisions; who claims which pods and Services, depends on whom, and goes next |
 //! | ReplicaSets that the controller owns | numbers of pods, the recorded template if the stored one is the same; hashes of what decisions depend on, and of the Rollout | triggers, decisions |
 //! | Jobs that the controller owns | how they ended, and what those run that have not; hashes of the version and the Rollout | triggers, decisions |
 //! | RolloutPolicies | spec and status | every decision; their statuses |
@@ -15,7 +15,7 @@
 //! | Namespaces | labels | which policies govern, criticality |
 //! | Deployments, from the first that is adopted | nothing | triggers |
 //!
-//! The other inputs of a decision (routes, endpoints, Jobs, what people have said) are read live. What the caches give is
+//! The other inputs of a decision (routes, endpoints, pods, what people have said) are read live. What the caches give is
 //! confirmed before anything is written on it, unless there is no stable revision yet (`docs/decisions/036`).
 //!
 //! A watch that was disconnected for too long lists its objects again. Then only Rollouts are reconciled whose objects
