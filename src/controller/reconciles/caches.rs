@@ -165,7 +165,6 @@ async fn law_5_a_new_leader_relies_on_no_cache_that_another_ones_write_has_not_r
     let caches = scene.context.observer.caches.clone();
     let (path, set) = only_set(&scene);
     caches.list(vec![rollout(&scene)], vec![set.clone()]);
-    caches.records.list_records(Vec::new());
     scene.server.put(&path, set);
     caches.open(&scene.server.client()).await;
     kinds_read(&scene);
