@@ -82,6 +82,7 @@ impl Scene {
                     sign_offs: Cache::opened(),
                     interventions: Cache::opened(),
                     services: services.clone(),
+                    endpoints: Cache::opened(),
                     freezes_gap: Gap::default(),
                     policies,
                     freezes,
@@ -167,6 +168,7 @@ impl Scene {
         caches.list_jobs(all("jobs"));
         caches.list_requests(all("signoffs"), all("interventions"));
         caches.list_services(all("services"));
+        caches.list_endpoints(all("endpointslices"));
         caches.records.list_records(all("rolloutruns"));
         caches
             .template_specs

@@ -72,6 +72,7 @@ impl Scene {
                 sign_offs: Cache::opened(),
                 interventions: Cache::opened(),
                 services: Cache::opened(),
+                endpoints: Cache::opened(),
                 freezes_gap: Gap::default(),
                 policies: policies_store,
                 freezes: freezes_store,

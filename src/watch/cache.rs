@@ -35,7 +35,7 @@ pub(super) trait Cached:
     /// What decisions need of an object.
     fn prune(object: Value) -> Value;
 
-    /// To what the object belongs: the uid of a Rollout, its name, or an attempt at a change.
+    /// To what the object belongs: the uid of a Rollout, its name, the name of a Service, or an attempt at a change.
     fn of(&self) -> Option<String>;
 }
 
@@ -119,7 +119,7 @@ struct State {
 #[derive(Debug, Default)]
 struct Contents {
     objects: BTreeMap<Key, Entry>,
-    /// The names of all objects of a Rollout, or of an attempt at a change.
+    /// The names of all objects of a Rollout, of a Service, or of an attempt at a change.
     groups: BTreeMap<Key, BTreeSet<String>>,
     bytes: usize,
 }
@@ -246,6 +246,12 @@ impl Cache {
             });
             objects.collect()
         })
+    }
+
+    /// The objects of the Service of this name; `None` if they have to be read.
+    #[must_use]
+    pub fn of_service(&self, namespace: &str, service: &str) -> Option<Vec<Arc<[u8]>>> {
+        self.of_rollout(namespace, service)
     }
 
     /// Notes an own write: nothing is answered about its Rollout until the watch has reported the written object.

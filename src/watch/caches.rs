@@ -44,6 +44,8 @@ pub struct Caches {
     pub interventions: Cache,
     /// Every Service.
     pub services: Cache,
+    /// The ready pods behind every Service.
+    pub endpoints: Cache,
     /// Every policy.
     pub policies: Store<WatchedPolicy>,
     /// Every Freeze.
@@ -180,6 +182,7 @@ mod tests {
     use super::*;
     use crate::watch::cache::Cached;
     use crate::watch::changes::Pods;
+    use crate::watch::endpoints::ReadyPods;
     use crate::watch::records::WatchedRecord;
     use crate::watch::requests::Request;
     use crate::watch::services::WatchedService;
@@ -219,6 +222,11 @@ mod tests {
         /// A list of these Services.
         pub(crate) fn list_services(&self, services: Vec<Value>) {
             list::<WatchedService>(&self.services, services);
+        }
+
+        /// A list of these EndpointSlices.
+        pub(crate) fn list_endpoints(&self, slices: Vec<Value>) {
+            list::<ReadyPods>(&self.endpoints, slices);
         }
 
         /// An event about a ReplicaSet.
@@ -284,6 +292,7 @@ mod tests {
             sign_offs: Cache::opened(),
             interventions: Cache::opened(),
             services: Cache::opened(),
+            endpoints: Cache::opened(),
             policies,
             freezes,
             freezes_gap: Gap::unlisted(),

@@ -11,11 +11,12 @@
 //! | RolloutRuns | names, outcome, times, and digests of template and provenance; found by the name of their Rollout | decisions |
 //! | AnalysisTemplates | identity, what their conditions say, and status; the spec, up to 8 KiB | their statuses; decisions |
 //! | Services | type, selector and its last other writer | triggers, decisions |
+//! | EndpointSlices of Services | the names of their ready pods | triggers of changes under way, decisions |
 //! | routes, of the kinds that a Rollout names | hashes of the version and the name | triggers |
 //! | Namespaces | labels | which policies govern, criticality |
 //! | Deployments, from the first that is adopted | nothing | triggers |
 //!
-//! The other inputs of a decision (routes, endpoints, pods, what people have said) are read live. What the caches give is
+//! The other inputs of a decision (routes, pods, what people have said) are read live. What the caches give is
 //! confirmed before anything is written on it, unless there is no stable revision yet (`docs/decisions/036`).
 //!
 //! A watch that was disconnected for too long lists its objects again. Then only Rollouts are reconciled whose objects
@@ -27,6 +28,7 @@ mod caches;
 mod changes;
 mod claim;
 mod deployments;
+mod endpoints;
 mod objects;
 mod pruned;
 mod records;
@@ -58,6 +60,8 @@ pub use crate::watch::caches::{Caches, Gap};
 use crate::watch::changes::{ClaimChanges, Pods, hash, strip_claim};
 pub use crate::watch::claim::Claim;
 use crate::watch::deployments::Deployments;
+use crate::watch::endpoints::watch_endpoints;
+pub use crate::watch::endpoints::{ReadyPods, SERVICE_LABEL};
 use crate::watch::objects::{News, Objects, Seen, among, object, subject_of};
 use crate::watch::records::watch_records;
 pub use crate::watch::records::{PastRecord, rollout_of_record};
@@ -117,6 +121,7 @@ pub fn start(client: &Client, telemetry: &Arc<Telemetry>) -> Watches {
         watch_routes(kind, client, telemetry, &claims, send.clone());
     }
     let services = watch_services(client, telemetry, &claims, send.clone());
+    let endpoints = watch_endpoints(client, telemetry, &claims, send.clone());
     let freezes_gap = Gap::unlisted();
     let freezes = watch_freezes(
         client,
@@ -137,6 +142,7 @@ pub fn start(client: &Client, telemetry: &Arc<Telemetry>) -> Watches {
             sign_offs,
             interventions,
             services,
+            endpoints,
             policies,
             freezes,
             freezes_gap,

@@ -73,6 +73,11 @@ pub(super) fn object<K>(event: watcher::Event<K>) -> Option<K> {
 }
 
 impl Objects {
+    /// Whether all objects were listed once.
+    pub(super) const fn is_listed(&self) -> bool {
+        self.listed
+    }
+
     /// What an event says, compared with what was seen before.
     pub(super) fn news<K: Resource>(
         &mut self,
