@@ -1,5 +1,5 @@
-//! The routes of a Rollout, and the endpoints of its Services. Read live, and only while the status has a
-//! change, the Rollout is being deleted, or an edited ReplicaSet is being replaced.
+//! The routes of a Rollout, and the endpoints of its Services. Observed only while the status has a change, the Rollout is
+//! being deleted, or an edited ReplicaSet is being replaced.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,6 @@ use countersign_core::observation::workload::ReplicaSet;
 use countersign_core::traffic::routes::{shared_rules, testers_name};
 use countersign_core::{Observation, field_managers};
 use futures::future::join_all;
-use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::DynamicObject;
 use kube::{Api, ResourceExt};
 use serde_json::Value;
@@ -19,13 +18,12 @@ use super::observer::Observer;
 use super::replica_sets::is_rollout;
 use crate::api_resource::resource;
 use crate::api_server::sentence;
+use crate::watch::{ReadyPods, SERVICE_LABEL};
 
 /// Where managed fields name the writers of a spec.
 const SPEC: &str = "/f:spec";
 /// Where they name those of a DestinationRule's subsets, which are one value.
 const SUBSETS: &str = "/f:spec/f:subsets";
-/// Label of an `EndpointSlice` with the name of its Service.
-const SERVICE_LABEL: &str = "kubernetes.io/service-name";
 /// Longest prefix of a ReplicaSet's name in the names of its pods, in bytes.
 const MAX_BASE: usize = 58;
 /// Length of the generated suffix, in bytes.
@@ -33,6 +31,8 @@ const SUFFIX: usize = 5;
 
 /// Ready pods by revision, of each Service.
 type Endpoints = BTreeMap<String, BTreeMap<String, i32>>;
+/// The names of the ready pods behind each Service.
+type Pods = BTreeMap<String, Vec<String>>;
 
 impl Observer {
     /// Reads routes and endpoints, if the status has a change, the Rollout is being deleted, or pods of another
@@ -115,23 +115,17 @@ impl Observer {
         if services.is_empty() {
             return Endpoints::default();
         }
-        let slices: Api<EndpointSlice> =
-            Api::namespaced(self.client.clone(), &observation.namespace);
-        let of_services = format!("{SERVICE_LABEL} in ({})", services.join(","));
-        match self.reads.list(&slices, &of_services).await {
-            Ok(slices) => {
-                let ready = |service: &&str| {
-                    let slices = slices.items.iter();
-                    let own = slices.filter(|it| {
-                        it.labels()
-                            .get(SERVICE_LABEL)
-                            .is_some_and(|of| of == service)
-                    });
-                    by_revision(own, &observation.replica_sets)
-                };
-                let services = services.iter();
-                services
-                    .map(|service| ((*service).to_owned(), ready(service)))
+        let namespace = &observation.namespace;
+        let pods = match self.watched_pods(namespace, &services) {
+            Some(pods) => Ok(pods),
+            None => self.read_pods(namespace, &services).await,
+        };
+        match pods {
+            Ok(pods) => {
+                let sets = &observation.replica_sets;
+                let ready = pods.into_iter();
+                ready
+                    .map(|(service, pods)| (service, by_revision(pods, sets)))
                     .collect()
             }
             // Without endpoints no weight is raised; a rollback does not need them.
@@ -140,6 +134,35 @@ impl Observer {
                 Endpoints::default()
             }
         }
+    }
+
+    /// The ready pods as the watch has reported them; `None` if they have to be read.
+    fn watched_pods(&self, namespace: &str, services: &[&str]) -> Option<Pods> {
+        if !self.from_watches {
+            return None;
+        }
+        let pods = services.iter().map(|service| {
+            let slices = self.caches.endpoints.of_service(namespace, service)?;
+            let slices = slices.iter();
+            let names = slices.map(|json| serde_json::from_slice::<Vec<String>>(json).ok());
+            let names = names.collect::<Option<Vec<_>>>()?;
+            Some(((*service).to_owned(), names.concat()))
+        });
+        pods.collect()
+    }
+
+    async fn read_pods(&self, namespace: &str, services: &[&str]) -> Result<Pods, kube::Error> {
+        let slices: Api<ReadyPods> = Api::namespaced(self.client.clone(), namespace);
+        let of_services = format!("{SERVICE_LABEL} in ({})", services.join(","));
+        let slices = self.reads.list(&slices, &of_services).await?;
+        let none = services.iter().map(|it| ((*it).to_owned(), Vec::new()));
+        let mut pods: Pods = none.collect();
+        for slice in slices.items {
+            if let Some(behind) = slice.service().and_then(|it| pods.get_mut(it)) {
+                behind.extend(slice.names);
+            }
+        }
+        Ok(pods)
     }
 
     /// Reads an object in the first version that is served.
@@ -211,23 +234,12 @@ fn route_object(mut object: DynamicObject, field: &str) -> RouteObject {
 }
 
 /// Ready pods by the hash of their ReplicaSet, derived from their names.
-fn by_revision<'a>(
-    slices: impl Iterator<Item = &'a EndpointSlice>,
-    sets: &[ReplicaSet],
-) -> BTreeMap<String, i32> {
-    let endpoints = slices.flat_map(|slice| slice.endpoints.iter().flatten());
-    let ready = endpoints.filter(|endpoint| {
-        let conditions = endpoint.conditions.as_ref();
-        conditions.is_none_or(|it| it.ready.unwrap_or(true))
-    });
-    let mut pods: Vec<_> = ready
-        .filter_map(|endpoint| endpoint.target_ref.as_ref()?.name.as_deref())
-        .collect();
+fn by_revision(mut pods: Vec<String>, sets: &[ReplicaSet]) -> BTreeMap<String, i32> {
     // A pod with two address families is in two slices.
     pods.sort_unstable();
     pods.dedup();
     let mut by_revision = BTreeMap::new();
-    for pod in pods {
+    for pod in &pods {
         *by_revision.entry(revision(pod, sets)).or_insert(0) += 1;
     }
     by_revision
@@ -280,17 +292,15 @@ mod tests {
 
     #[test]
     fn endpoints_are_distinguished_by_the_names_of_their_pods() {
-        let endpoint = |pod: &str, ready: bool| json!({ "addresses": ["10.0.0.1"], "conditions": { "ready": ready }, "targetRef": { "kind": "Pod", "name": pod } });
-        let slice: EndpointSlice = serde_json::from_value(json!({
-            "addressType": "IPv4", "metadata": {},
-            "endpoints": [
-                endpoint("web-aaa-x1y2z", true), endpoint("web-aaa-x1y2z", true), endpoint("web-aaa-b1b2b", false),
-                endpoint("web-bbb-x1y2z", true), endpoint("web-7d9f-x1y2z", true),
-            ],
-        }))
-        .unwrap();
+        let pods = [
+            "web-aaa-x1y2z",
+            "web-bbb-x1y2z",
+            "web-7d9f-x1y2z",
+            "web-aaa-x1y2z",
+        ];
+        let pods = pods.map(ToOwned::to_owned).to_vec();
         let sets = [set("web-aaa", "aaa"), set("web-bbb", "bbb")];
-        let ready = by_revision([slice].iter(), &sets);
+        let ready = by_revision(pods, &sets);
         let expected = [("aaa", 1), ("bbb", 1), ("?", 1)].map(|(hash, n)| (hash.to_owned(), n));
         assert_eq!(ready, expected.into());
     }

@@ -312,8 +312,8 @@ async fn of_a_change_under_way_everything_is_read_once_a_minute() {
     }
 }
 
-/// A scene at rest with two Services, whose watches have listed everything.
-async fn with_services() -> Scene {
+/// A scene at rest with two Services.
+async fn serving_two() -> Scene {
     let mut scene = Scene::new();
     for name in ["web", "web-canary"] {
         let service = json!({
@@ -333,9 +333,64 @@ async fn with_services() -> Scene {
         scene.pods_are_ready();
     }
     assert_eq!(scene.status("web")["phase"], "Stable");
+    scene
+}
+
+/// A scene at rest with two Services, whose watches have listed everything.
+async fn with_services() -> Scene {
+    let scene = serving_two().await;
     scene.watches().await;
     kinds_read(&scene);
     scene
+}
+
+/// Begins a change of a Rollout with two Services, and reconciles it until it waits for something; returns the kinds
+/// that the last reconcile has read, without its watches.
+async fn begin(scene: &mut Scene, traffic: &Value) -> Vec<String> {
+    scene.deploy("web", "app:2");
+    let mut deployed = rollout(scene);
+    deployed["spec"]["strategy"] = json!({ "canary": {
+        "stableService": "web", "canaryService": "web-canary", "traffic": traffic,
+    } });
+    scene.server.put(&format!("{ROLLOUTS}/web"), deployed);
+    let stored = |scene: &Scene| {
+        let kinds = ["rollouts", "replicasets", "services", "httproutes"];
+        let paths = kinds.into_iter().flat_map(|it| scene.server.paths(it));
+        let objects = paths.map(|path| scene.server.get(&path));
+        objects.collect::<Vec<_>>()
+    };
+    for _ in 0..20 {
+        scene.pods_are_ready();
+        let before = stored(scene);
+        kinds_read(scene);
+        scene.reconcile("web").await.unwrap();
+        if stored(scene) == before {
+            let change = &scene.status("web")["change"];
+            assert!(
+                change.is_object() && change["outcome"].is_null(),
+                "{change}"
+            );
+            return kinds_read(scene);
+        }
+    }
+    panic!("it never waits: {}", scene.status("web"));
+}
+
+/// How often a kind was read.
+fn count(reads: &[String], kind: &str) -> usize {
+    reads.iter().filter(|it| *it == kind).count()
+}
+
+#[tokio::test]
+async fn endpoints_that_the_watch_has_reported_are_not_read() {
+    let mut scene = serving_two().await;
+    let live = begin(&mut scene, &Value::Null).await;
+    assert_eq!(count(&live, "endpointslices"), 1, "{live:?}");
+    scene.watches().await;
+    kinds_read(&scene);
+    scene.reconcile_reported("web").await.unwrap();
+    let reads = kinds_read(&scene);
+    assert_eq!(count(&reads, "endpointslices"), 0, "{reads:?}");
 }
 
 #[tokio::test]
