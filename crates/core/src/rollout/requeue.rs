@@ -79,7 +79,7 @@ impl Requeue {
         }
     }
 
-    /// Endpoints and the end of a drain are not watched, so the Rollout is requeued soon.
+    /// No event shows the end of a drain, and one of endpoints may be missed, so the Rollout is requeued soon.
     pub(super) fn for_traffic(&mut self, view: &View) {
         let (Some(split), Some(change)) = (view.split, view.change) else {
             return;
