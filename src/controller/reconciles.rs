@@ -37,7 +37,7 @@ use crate::stand_in::{Fault, ROLLOUTS, RecordedRequest, StandIn};
 use crate::telemetry::Telemetry;
 use crate::telemetry::server::Reported;
 use crate::watch::waiting::Waiting;
-use crate::watch::{Cache, Caches, Gap, Scope};
+use crate::watch::{Cache, Caches, Gap, Routes, Scope};
 
 /// An operator without watches, and its API server.
 struct Scene {
@@ -61,7 +61,7 @@ impl Scene {
             json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": "shop" } });
         namespace.apply_watcher_event(&Event::Apply(serde_json::from_value(shop).unwrap()));
         let (rollouts, replica_sets) = (Cache::default(), Cache::default());
-        let records = Cache::default();
+        let (records, routes) = (Cache::default(), Routes::default());
         let (services, jobs) = (Cache::opened(), Cache::default());
         let (policies, of_policies) = kube::runtime::reflector::store();
         let (freezes, _) = kube::runtime::reflector::store();
@@ -83,6 +83,7 @@ impl Scene {
                     interventions: Cache::opened(),
                     services: services.clone(),
                     endpoints: Cache::opened(),
+                    routes: routes.clone(),
                     freezes_gap: Gap::default(),
                     policies,
                     freezes,
@@ -169,6 +170,8 @@ impl Scene {
         caches.list_requests(all("signoffs"), all("interventions"));
         caches.list_services(all("services"));
         caches.list_endpoints(all("endpointslices"));
+        caches.list_routes("HTTPRoute", all("httproutes"));
+        caches.list_routes("DestinationRule", all("destinationrules"));
         caches.records.list_records(all("rolloutruns"));
         caches
             .template_specs

@@ -9,7 +9,7 @@ use crate::act::events::Recorder;
 use crate::lease::Lease;
 use crate::stand_in::{Fault, RecordedRequest, StandIn};
 use crate::telemetry::Telemetry;
-use crate::watch::{Cache, Claim, Gap, WatchedFreeze, WatchedPolicy, WatchedTemplate};
+use crate::watch::{Cache, Claim, Gap, Routes, WatchedFreeze, WatchedPolicy, WatchedTemplate};
 
 const ROOT: &str = "/apis/countersign.dev/v1alpha1";
 const TEMPLATES: &str = "namespaces/shop/analysistemplates";
@@ -73,6 +73,7 @@ impl Scene {
                 interventions: Cache::opened(),
                 services: Cache::opened(),
                 endpoints: Cache::opened(),
+                routes: Routes::default(),
                 freezes_gap: Gap::default(),
                 policies: policies_store,
                 freezes: freezes_store,

@@ -27,7 +27,7 @@ const GONE: u16 = 410;
 
 /// A kind whose objects are cached, by the fields for which its events are watched.
 pub(super) trait Cached:
-    Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static
+    Resource + Clone + Debug + DeserializeOwned + Send + 'static
 {
     /// Most bytes that are kept of one object.
     const MOST: usize = MOST_OF_ONE;
@@ -43,8 +43,17 @@ pub(super) trait Cached:
 #[derive(Clone, Debug)]
 pub(super) struct Kept<K> {
     fields: K,
-    /// What is kept of the object; `None` if that is too large.
+    /// What is kept of the object; `None` if that is too large, or nothing.
     json: Option<Arc<[u8]>>,
+}
+
+impl<K: Cached> Kept<K> {
+    /// Keeps nothing of the object, unless it belongs to something.
+    pub(super) fn forget(&mut self) {
+        if self.fields.of().is_none() {
+            self.json = None;
+        }
+    }
 }
 
 impl<K: Resource> Resource for Kept<K> {
@@ -310,6 +319,11 @@ impl Cache {
         });
     }
 
+    /// Answers nothing until the objects are listed again.
+    pub(super) fn expire(&self) {
+        self.change(|state| state.is_complete = false);
+    }
+
     /// Notes an event, and passes on the fields for which its kind is watched.
     pub(super) fn take<K: Cached>(
         &self,
@@ -319,7 +333,7 @@ impl Cache {
             Ok(event) => event,
             Err(error) => {
                 if ends_watch(&error) {
-                    self.change(|state| state.is_complete = false);
+                    self.expire();
                 }
                 return Err(error);
             }
@@ -458,6 +472,10 @@ impl State {
 impl Contents {
     fn insert(&mut self, key: Key, mut entry: Entry) {
         self.remove(&key);
+        // An object that is not there is read, as one of which nothing is kept.
+        if entry.json.is_none() && entry.of.is_none() {
+            return;
+        }
         let bytes = self.bytes.saturating_add(entry.length());
         if bytes > MOST_OF_ALL {
             entry.json = None;

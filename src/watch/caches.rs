@@ -22,6 +22,7 @@ use crate::watch::cache::{Cache, Listed, ends_watch, integer};
 use crate::watch::claim::Claim;
 use crate::watch::pruned::{rollout, rollout_of_label, rollout_of_set};
 use crate::watch::records::rollout_of_record;
+use crate::watch::routes::Routes;
 use crate::watch::task::SMALL;
 use crate::watch::watched::{WatchedFreeze, WatchedPolicy, WatchedTemplate};
 
@@ -46,6 +47,8 @@ pub struct Caches {
     pub services: Cache,
     /// The ready pods behind every Service.
     pub endpoints: Cache,
+    /// The routes and DestinationRules that Rollouts name.
+    pub routes: Routes,
     /// Every policy.
     pub policies: Store<WatchedPolicy>,
     /// Every Freeze.
@@ -97,8 +100,10 @@ impl Caches {
             && self.namespaces.wait_until_ready().await.is_ok()
     }
 
-    /// Opens the caches of what leaders write, once they are listed and it is known what other leaders have written.
+    /// Opens the caches of what leaders write, once they are listed and it is known what other leaders have written; routes are
+    /// listed again.
     pub async fn open(&self, client: &Client) {
+        self.routes.lead();
         let rollouts = Api::<Rollout>::all(client.clone());
         let sets = Api::<ReplicaSet>::all(client.clone());
         let records = Api::<RolloutRun>::all(client.clone());
@@ -175,7 +180,7 @@ mod tests {
     use std::time::Duration;
 
     use countersign_api::{Intervention, SignOff};
-    use kube::core::Status;
+    use kube::core::{DynamicObject, Status};
     use kube::runtime::reflector::{self, store::Writer};
     use serde_json::Value;
 
@@ -227,6 +232,21 @@ mod tests {
         /// A list of these EndpointSlices.
         pub(crate) fn list_endpoints(&self, slices: Vec<Value>) {
             list::<ReadyPods>(&self.endpoints, slices);
+        }
+
+        /// A leader's list of these routes or DestinationRules.
+        pub(crate) fn list_routes(&self, kind: &str, routes: Vec<Value>) {
+            let cache = self.routes.of(kind);
+            cache.open(Instant::now(), 0, Vec::new());
+            list::<DynamicObject>(&cache, routes);
+        }
+
+        /// An event about an HTTPRoute.
+        pub(crate) fn report_route(&self, route: Value) {
+            let kept = serde_json::from_value(route).unwrap();
+            let event = Ok(watcher::Event::Apply(kept));
+            let cache = self.routes.of("HTTPRoute");
+            cache.take::<DynamicObject>(event).unwrap();
         }
 
         /// An event about a ReplicaSet.
@@ -293,6 +313,7 @@ mod tests {
             interventions: Cache::opened(),
             services: Cache::opened(),
             endpoints: Cache::opened(),
+            routes: Routes::default(),
             policies,
             freezes,
             freezes_gap: Gap::unlisted(),

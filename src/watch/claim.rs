@@ -146,10 +146,20 @@ pub struct ClaimTraffic {
 
 /// A route of a Rollout.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
-#[serde(default)]
+#[serde(default, rename_all = "camelCase")]
 pub struct ClaimRoute {
     /// Its kind, as written.
     pub kind: String,
+    /// Its name.
+    pub name: String,
+    /// The DestinationRule of its subsets.
+    pub destination_rule: Option<ClaimSubsets>,
+}
+
+/// A DestinationRule of a Rollout.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default)]
+pub struct ClaimSubsets {
     /// Its name.
     pub name: String,
 }

@@ -12,11 +12,11 @@
 //! | AnalysisTemplates | identity, what their conditions say, and status; the spec, up to 8 KiB | their statuses; decisions |
 //! | Services | type, selector and its last other writer | triggers, decisions |
 //! | EndpointSlices of Services | the names of their ready pods | triggers of changes under way, decisions |
-//! | routes, of the kinds that a Rollout names | hashes of the version and the name | triggers |
+//! | routes and DestinationRules, of the kinds that a Rollout names | all but managed fields of those that a Rollout names or owns; of all hashes of the version and the name | triggers, decisions |
 //! | Namespaces | labels | which policies govern, criticality |
 //! | Deployments, from the first that is adopted | nothing | triggers |
 //!
-//! The other inputs of a decision (routes, pods, what people have said) are read live. What the caches give is
+//! The other inputs of a decision (pods, what people have said) are read live. What the caches give is
 //! confirmed before anything is written on it, unless there is no stable revision yet (`docs/decisions/036`).
 //!
 //! A watch that was disconnected for too long lists its objects again. Then only Rollouts are reconciled whose objects
@@ -43,7 +43,7 @@ mod watched;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use countersign_api::{Intervention, MANAGED_BY_LABEL, MANAGER, RouteKind, SignOff};
+use countersign_api::{Intervention, MANAGED_BY_LABEL, MANAGER, SignOff};
 use futures::StreamExt;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Namespace;
@@ -67,6 +67,7 @@ use crate::watch::records::watch_records;
 pub use crate::watch::records::{PastRecord, rollout_of_record};
 use crate::watch::requests::watch_requests;
 use crate::watch::routes::watch_routes;
+pub use crate::watch::routes::{DESTINATION_RULE, Routes, route_object};
 pub use crate::watch::services::Selection;
 use crate::watch::services::watch_services;
 use crate::watch::task::{LARGE, SMALL, config, run};
@@ -117,9 +118,7 @@ pub fn start(client: &Client, telemetry: &Arc<Telemetry>) -> Watches {
     let sign_offs = watch_requests::<SignOff>("SignOff", client, telemetry, &claims, send.clone());
     let interventions =
         watch_requests::<Intervention>("Intervention", client, telemetry, &claims, send.clone());
-    for kind in RouteKind::ALL {
-        watch_routes(kind, client, telemetry, &claims, send.clone());
-    }
+    let routes = watch_routes(client, telemetry, &claims, &send);
     let services = watch_services(client, telemetry, &claims, send.clone());
     let endpoints = watch_endpoints(client, telemetry, &claims, send.clone());
     let freezes_gap = Gap::unlisted();
@@ -143,6 +142,7 @@ pub fn start(client: &Client, telemetry: &Arc<Telemetry>) -> Watches {
             interventions,
             services,
             endpoints,
+            routes,
             policies,
             freezes,
             freezes_gap,
@@ -306,7 +306,7 @@ struct Owned<K> {
     is_expected: fn(&K) -> bool,
 }
 
-impl<K: Cached> Owned<K> {
+impl<K: Cached<DynamicType = ()>> Owned<K> {
     /// Reconciles the owners of the objects, and keeps these; events without a relevant change trigger nothing.
     fn watch(
         self,

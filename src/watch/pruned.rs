@@ -20,7 +20,7 @@ use crate::watch::changes::Pods;
 use crate::watch::claim::Claim;
 
 /// The manifest that client-side apply keeps.
-const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+pub(super) const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
 impl Cached for Claim {
     fn prune(mut rollout: Value) -> Value {

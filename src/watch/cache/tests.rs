@@ -230,3 +230,38 @@ fn versions_that_are_no_integers_are_never_compared() {
     on(&cache, Event::Apply(set));
     assert_eq!(versions(&cache), None);
 }
+
+#[test]
+fn an_object_of_which_nothing_is_kept_takes_no_memory_and_has_to_be_read() {
+    let cache = listed();
+    let of_nobody = |version: u64| {
+        let mut set = set("other", "2", version);
+        set.meta_mut().owner_references = None;
+        set
+    };
+    on(&cache, Event::Apply(of_nobody(6)));
+    assert!(cache.get("shop", "other").is_some());
+    let mut forgotten = of_nobody(7);
+    forgotten.forget();
+    on(&cache, Event::Apply(forgotten));
+    assert_eq!(
+        cache.get("shop", "other"),
+        None,
+        "it was not kept as it was"
+    );
+    assert_eq!(cache.0.lock().unwrap().contents.objects.len(), 1);
+    let mut own = set("web-a", "1", 8);
+    own.forget();
+    on(&cache, Event::Apply(own));
+    assert_eq!(versions(&cache), Some(vec![8]), "it belongs to a Rollout");
+}
+
+#[test]
+fn an_expired_cache_answers_nothing_until_its_objects_are_listed_again() {
+    let cache = listed();
+    cache.expire();
+    on(&cache, Event::Apply(set("web-a", "1", 6)));
+    assert_eq!(versions(&cache), None);
+    list(&cache, vec![set("web-a", "1", 7)]);
+    assert_eq!(versions(&cache), Some(vec![7]));
+}
