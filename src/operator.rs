@@ -236,6 +236,7 @@ async fn operate(options: Options) -> Result<(), Error> {
             records: watches.caches.records.clone(),
             jobs: watches.caches.jobs.clone(),
             services: watches.caches.services.clone(),
+            routes: watches.caches.routes.clone(),
         },
         telemetry: telemetry.clone(),
         failures: Mutex::new(BTreeMap::new()),

@@ -168,7 +168,7 @@ mod tests {
     use crate::lease::Lease;
     use crate::stand_in::{ROLLOUTS, StandIn};
     use crate::telemetry::Telemetry;
-    use crate::watch::Cache;
+    use crate::watch::{Cache, Routes};
 
     /// The metadata of a record that is far older than a week.
     fn record(labels: &Value, annotations: &Value) -> ObjectMeta {
@@ -242,6 +242,7 @@ mod tests {
             records: records.clone(),
             jobs: Cache::default(),
             services: Cache::default(),
+            routes: Routes::default(),
         };
         let labels = json!({ ROLLOUT_UID_LABEL: "gone", KEEP_FOR_LABEL: "24h" });
         let stamp = json!({ DELETED_AT_ANNOTATION: "2025-03-01T00:00:00Z" });

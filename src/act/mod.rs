@@ -30,7 +30,7 @@ use serde_json::{Value, json};
 use crate::clock;
 use crate::lease::Lease;
 use crate::telemetry::Telemetry;
-use crate::watch::Cache;
+use crate::watch::{Cache, Routes};
 
 /// Carries decisions out.
 #[derive(Clone)]
@@ -53,6 +53,8 @@ pub struct Actor {
     pub jobs: Cache,
     /// The cache of Services, which has to reach own writes.
     pub services: Cache,
+    /// The caches of routes and DestinationRules, which have to reach own writes.
+    pub routes: Routes,
 }
 
 impl Actor {

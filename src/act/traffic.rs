@@ -16,6 +16,7 @@ use super::{Actor, absent_as_none, as_observed, create, patch_places};
 use crate::act::error::{Error, Target};
 use crate::api_resource::resource;
 use crate::owned::owner;
+use crate::watch::DESTINATION_RULE;
 
 impl Actor {
     pub(super) async fn act_on_traffic(
@@ -24,10 +25,6 @@ impl Actor {
         observation: &Observation,
         action: &TrafficAction,
     ) -> Result<(), Error> {
-        let api = |api_version: &str, kind: &str| -> Api<DynamicObject> {
-            let resource = resource(api_version, kind);
-            Api::namespaced_with(self.client.clone(), &observation.namespace, &resource)
-        };
         let services: Api<Service> = Api::namespaced(self.client.clone(), &observation.namespace);
         match action {
             TrafficAction::SelectRevision { service, hash } => {
@@ -49,10 +46,11 @@ impl Actor {
                 Ok(())
             }
             TrafficAction::PatchRoute(patch) => {
-                let routes = api(&patch.api_version, patch.kind.as_str());
+                let kind = patch.kind.as_str();
+                let routes = self.routes_of(observation, &patch.api_version, kind);
                 let write = patch_places(&routes, &patch.name, &patch.operations);
-                self.write(Target::RouteWeights, rollout, "patch", write)
-                    .await?;
+                let written = self.write(Target::RouteWeights, rollout, "patch", write);
+                self.note_route(observation, kind, &written.await?);
                 Ok(())
             }
             TrafficAction::SelectSubsets {
@@ -60,42 +58,71 @@ impl Actor {
                 api_version,
                 operations,
             } => {
-                let rules = api(api_version, "DestinationRule");
+                let rules = self.routes_of(observation, api_version, DESTINATION_RULE);
                 let write = patch_places(&rules, name, operations);
-                self.write(Target::RouteWeights, rollout, "patch", write)
-                    .await?;
+                let written = self.write(Target::RouteWeights, rollout, "patch", write);
+                self.note_route(observation, DESTINATION_RULE, &written.await?);
                 Ok(())
             }
             TrafficAction::ApplyTesters(testers) => {
-                let TestersRoute { name, exists, .. } = testers;
-                let routes = api(&testers.api_version, testers.kind.as_str());
-                let uid = testers_field(observation, testers.kind, name, "uid");
-                let write = async {
-                    if *exists {
-                        let operations = as_decided(uid.as_deref(), &testers.spec);
-                        return patch_places(&routes, name, &operations).await.map(|_| ());
-                    }
-                    let body = testers_route(rollout, testers);
-                    // A foreign route of this name is left alone, which the error reports.
-                    let body = serde_json::from_value(body).map_err(kube::Error::SerdeError)?;
-                    routes.create(&create(), &body).await.map(|_| ())
-                };
-                self.write(Target::TestersRoute, rollout, "patch", write)
-                    .await
+                self.apply_testers(rollout, observation, testers).await
             }
             TrafficAction::DeleteTesters {
                 kind,
                 api_version,
                 name,
             } => {
-                let routes = api(api_version, kind.as_str());
+                let routes = self.routes_of(observation, api_version, kind.as_str());
                 let observed = |field: &str| testers_field(observation, *kind, name, field);
                 let (uid, version) = (observed("uid"), observed("resourceVersion"));
                 let as_observed = as_observed(uid.as_ref(), version.as_ref());
                 self.remove(Target::OldTestersRoute, rollout, &routes, name, as_observed)
-                    .await
+                    .await?;
+                let (namespace, uid) = (&observation.namespace, uid.unwrap_or_default());
+                let cache = self.routes.of(kind.as_str());
+                cache.deleted(&observation.uid, namespace, name, &uid);
+                Ok(())
             }
         }
+    }
+
+    async fn apply_testers(
+        &self,
+        rollout: &Rollout,
+        observation: &Observation,
+        testers: &TestersRoute,
+    ) -> Result<(), Error> {
+        let (name, kind) = (&testers.name, testers.kind.as_str());
+        let routes = self.routes_of(observation, &testers.api_version, kind);
+        let uid = testers_field(observation, testers.kind, name, "uid");
+        let write = async {
+            if testers.exists {
+                let operations = as_decided(uid.as_deref(), &testers.spec);
+                return patch_places(&routes, name, &operations).await;
+            }
+            let body = testers_route(rollout, testers);
+            // A foreign route of this name is left alone, which the error reports.
+            let body = serde_json::from_value(body).map_err(kube::Error::SerdeError)?;
+            routes.create(&create(), &body).await
+        };
+        let written = self.write(Target::TestersRoute, rollout, "patch", write);
+        self.note_route(observation, kind, &written.await?);
+        Ok(())
+    }
+
+    fn routes_of(
+        &self,
+        observation: &Observation,
+        api_version: &str,
+        kind: &str,
+    ) -> Api<DynamicObject> {
+        let resource = resource(api_version, kind);
+        Api::namespaced_with(self.client.clone(), &observation.namespace, &resource)
+    }
+
+    fn note_route(&self, observation: &Observation, kind: &str, written: &DynamicObject) {
+        let cache = self.routes.of(kind);
+        cache.wrote(&observation.uid, &written.metadata);
     }
 }
 

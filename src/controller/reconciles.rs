@@ -110,6 +110,7 @@ impl Scene {
                 records,
                 jobs,
                 services,
+                routes,
             },
             telemetry,
             failures: Mutex::default(),

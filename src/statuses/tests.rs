@@ -62,6 +62,7 @@ impl Scene {
                 records: Cache::default(),
                 jobs: Cache::default(),
                 services: Cache::default(),
+                routes: Routes::default(),
             },
             caches: Caches {
                 claims: claims_store,
