@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 
 use countersign_api::Rollout;
 use countersign_api::traffic::{ISTIO, RouteReference};
+use countersign_core::Observation;
 use countersign_core::observation::traffic::{Absence, Route, RouteObject};
 use countersign_core::observation::workload::ReplicaSet;
 use countersign_core::traffic::routes::{shared_rules, testers_name};
-use countersign_core::{Observation, field_managers};
 use futures::future::join_all;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::api::DynamicObject;
 use kube::{Api, ResourceExt};
 use serde_json::Value;
@@ -18,12 +19,8 @@ use super::observer::Observer;
 use super::replica_sets::is_rollout;
 use crate::api_resource::resource;
 use crate::api_server::sentence;
-use crate::watch::{ReadyPods, SERVICE_LABEL};
+use crate::watch::{DESTINATION_RULE, ReadyPods, SERVICE_LABEL, route_object};
 
-/// Where managed fields name the writers of a spec.
-const SPEC: &str = "/f:spec";
-/// Where they name those of a DestinationRule's subsets, which are one value.
-const SUBSETS: &str = "/f:spec/f:subsets";
 /// Longest prefix of a ReplicaSet's name in the names of its pods, in bytes.
 const MAX_BASE: usize = 58;
 /// Length of the generated suffix, in bytes.
@@ -85,23 +82,28 @@ impl Observer {
         let object = read(kind.as_str(), kind.api_versions(), &reference.name);
         let destination_rule = async {
             let subsets = reference.destination_rule.as_ref()?;
-            Some(read("DestinationRule", ISTIO, &subsets.name).await)
+            Some(read(DESTINATION_RULE, ISTIO, &subsets.name).await)
         };
         let testers = async {
             if !kind.matches_headers() {
                 return None;
             }
             let own = testers_name(&reference.name);
-            read(kind.as_str(), kind.api_versions(), &own).await.ok()
+            let Some(owned) = self.owned_routes(rollout, namespace, kind.as_str()) else {
+                return read(kind.as_str(), kind.api_versions(), &own).await.ok();
+            };
+            let is_own = |it: &RouteObject| {
+                let name = it.object.pointer("/metadata/name").and_then(Value::as_str);
+                name == Some(own.as_str())
+            };
+            owned.into_iter().find(is_own)
         };
         let (object, destination_rule, testers) = tokio::join!(object, destination_rule, testers);
         Route {
             reference: reference.clone(),
-            object: object.map(|it| route_object(it, SPEC)),
-            destination_rule: destination_rule.map(|it| it.map(|it| route_object(it, SUBSETS))),
-            testers: testers
-                .filter(|route| is_owned(route, rollout))
-                .map(|it| route_object(it, SPEC)),
+            object,
+            destination_rule,
+            testers: testers.filter(|route| is_owned(route, rollout)),
         }
     }
 
@@ -165,14 +167,44 @@ impl Observer {
         Ok(pods)
     }
 
-    /// Reads an object in the first version that is served.
+    /// An object as its watch has reported it; `None` if it has to be read, as one that does not exist.
+    fn watched_route(&self, namespace: &str, kind: &str, name: &str) -> Option<RouteObject> {
+        if !self.from_watches {
+            return None;
+        }
+        let json = self.caches.routes.of(kind).get(namespace, name)?;
+        serde_json::from_slice(&json).ok()
+    }
+
+    /// The routes that the Rollout owns, as their watch has reported them; `None` if they have to be read.
+    fn owned_routes(
+        &self,
+        rollout: &Rollout,
+        namespace: &str,
+        kind: &str,
+    ) -> Option<Vec<RouteObject>> {
+        if !self.from_watches {
+            return None;
+        }
+        let uid = rollout.uid()?;
+        let routes = self.caches.routes.of(kind).of_rollout(namespace, &uid)?;
+        let routes = routes.iter();
+        routes
+            .map(|json| serde_json::from_slice(json).ok())
+            .collect()
+    }
+
+    /// An object as its watch has reported it, or else read in the first version that is served.
     async fn read(
         &self,
         namespace: &str,
         kind: &str,
         versions: &[&str],
         name: &str,
-    ) -> Result<DynamicObject, Absence> {
+    ) -> Result<RouteObject, Absence> {
+        if let Some(route) = self.watched_route(namespace, kind, name) {
+            return Ok(route);
+        }
         for version in versions {
             let resource = resource(version, kind);
             let api: Api<DynamicObject> =
@@ -183,7 +215,7 @@ impl Observer {
                         api_version: (*version).to_owned(),
                         kind: kind.to_owned(),
                     });
-                    return Ok(object);
+                    return Ok(route_object(object));
                 }
                 Err(kube::Error::Api(status)) if status.code == 404 => {
                     // A 404 for an object has its name in the details; a 404 for an unserved path has
@@ -215,22 +247,12 @@ fn has_other_pods(observation: &Observation) -> bool {
     })
 }
 
-fn is_owned(route: &DynamicObject, rollout: &Rollout) -> bool {
-    let mut owners = route.owner_references().iter();
+fn is_owned(route: &RouteObject, rollout: &Rollout) -> bool {
+    let owners = route.object.pointer("/metadata/ownerReferences").cloned();
+    let owners = owners.and_then(|it| serde_json::from_value::<Vec<OwnerReference>>(it).ok());
     let uid = rollout.uid().unwrap_or_default();
+    let mut owners = owners.iter().flatten();
     owners.any(|owner| owner.controller == Some(true) && is_rollout(owner, &uid))
-}
-
-/// An object as it is observed, with the last writer of this field.
-fn route_object(mut object: DynamicObject, field: &str) -> RouteObject {
-    let fields = object.metadata.managed_fields.as_deref();
-    let last = field_managers::last_writer(fields.unwrap_or_default(), field);
-    let last_writer = last.and_then(|it| it.manager.clone());
-    object.metadata.managed_fields = None;
-    RouteObject {
-        object: serde_json::to_value(object).unwrap_or(Value::Null),
-        last_writer,
-    }
 }
 
 /// Ready pods by the hash of their ReplicaSet, derived from their names.
@@ -263,7 +285,6 @@ fn revision(pod: &str, sets: &[ReplicaSet]) -> String {
 mod tests {
     use countersign_api::PodTemplate;
     use countersign_core::observation::workload::Integrity;
-    use serde_json::json;
 
     use super::*;
 
@@ -315,34 +336,5 @@ mod tests {
         let pod = format!("{}x1y2z", "a".repeat(MAX_BASE));
         assert_eq!(revision(&pod, &sets), "");
         assert_eq!(revision(&pod, &sets[..1]), "aaa");
-    }
-
-    #[test]
-    fn the_last_writer_is_who_wrote_the_spec_and_not_the_controller() {
-        let entry = |manager: &str, at: &str, subresource: Option<&str>, field: &str| json!({ "manager": manager, "operation": "Apply", "time": at, "subresource": subresource, "fieldsV1": { field: {} } });
-        let object = json!({ "metadata": { "managedFields": [
-            entry("kubectl", "2026-01-01T00:00:01Z", None, "f:spec"),
-            entry("argocd", "2026-01-01T00:00:02Z", None, "f:spec"),
-            entry("countersign", "2026-01-01T00:00:03Z", None, "f:spec"),
-            entry("labeller", "2026-01-01T00:00:04Z", None, "f:metadata"),
-            entry("traefik", "2026-01-01T00:00:05Z", Some("status"), "f:status"),
-        ] } });
-        let route = route_object(serde_json::from_value(object).unwrap(), SPEC);
-        assert_eq!(route.last_writer.as_deref(), Some("argocd"));
-        assert_eq!(route.object["metadata"].get("managedFields"), None);
-    }
-
-    #[test]
-    fn the_last_writer_of_a_destination_rule_is_who_set_its_subsets() {
-        let entry = |manager: &str, at: &str, field: &str| json!({ "manager": manager, "operation": "Update", "time": at, "fieldsV1": { "f:spec": { field: {} } } });
-        let rule = |subsets: &str| {
-            let object = json!({ "metadata": { "managedFields": [
-                entry(subsets, "2026-01-01T00:00:01Z", "f:subsets"),
-                entry("kubectl", "2026-01-01T00:00:02Z", "f:host"),
-            ] } });
-            route_object(serde_json::from_value(object).unwrap(), SUBSETS).last_writer
-        };
-        assert_eq!(rule("mallory").as_deref(), Some("mallory"));
-        assert_eq!(rule("countersign"), None);
     }
 }

@@ -3,6 +3,9 @@
 mod records;
 mod templates;
 
+use countersign_api::RouteKind;
+use countersign_core::decision::{RoutePatch, TestersRoute};
+
 use super::costs::kinds_read;
 use super::*;
 
@@ -415,4 +418,137 @@ async fn a_service_whose_selector_no_watch_has_reported_is_found_before_a_write(
     let conditions = status["conditions"].as_array().unwrap();
     let names_it = |it: &Value| it["message"].as_str().unwrap().contains("Service web");
     assert!(conditions.iter().any(names_it), "{status}");
+}
+
+const GATEWAY: &str = "gateway.networking.k8s.io/v1";
+const HTTP_ROUTE: &str = "/apis/gateway.networking.k8s.io/v1/namespaces/shop/httproutes/web";
+
+/// A scene with a change behind a route that waits for something, whose watches have listed everything.
+async fn routed() -> Scene {
+    let mut scene = serving_two().await;
+    let backend = |name: &str, weight: i32| json!({ "name": name, "port": 80, "weight": weight });
+    let route = json!({
+        "apiVersion": GATEWAY, "kind": "HTTPRoute", "metadata": { "name": "web", "generation": 1 },
+        "spec": {
+            "parentRefs": [{ "name": "public" }],
+            "rules": [{ "backendRefs": [backend("web", 100), backend("web-canary", 0)] }],
+        },
+    });
+    scene.server.put(HTTP_ROUTE, route);
+    let routes = json!({ "routes": [{ "kind": "HTTPRoute", "name": "web" }] });
+    let live = begin(&mut scene, &routes).await;
+    let why = "the route and the one for testers";
+    assert_eq!(count(&live, "httproutes"), 2, "{why}: {live:?}");
+    scene.watches().await;
+    kinds_read(&scene);
+    scene
+}
+
+/// How often routes were read in a reconcile that an event has caused.
+async fn routes_read(scene: &mut Scene) -> usize {
+    kinds_read(scene);
+    scene.reconcile_reported("web").await.unwrap();
+    count(&kinds_read(scene), "httproutes")
+}
+
+/// Writes to a route or a DestinationRule, as a decision has it.
+async fn write(scene: &Scene, action: TrafficAction) {
+    let (snapshot, decision) = late(scene, vec![Write::Traffic(action)]).await;
+    let (actor, it) = (&scene.context.actor, &snapshot.observation);
+    let done = actor.carry_out(&snapshot.rollout, it, &decision, Instant::now());
+    done.await.unwrap();
+}
+
+/// A patch that changes nothing that matters.
+fn labelled() -> Vec<Value> {
+    vec![json!({ "op": "add", "path": "/metadata/labels", "value": {} })]
+}
+
+fn patched() -> TrafficAction {
+    TrafficAction::PatchRoute(RoutePatch {
+        kind: RouteKind::HTTPRoute,
+        name: "web".into(),
+        api_version: GATEWAY.into(),
+        weight: 0,
+        operations: labelled(),
+    })
+}
+
+#[tokio::test]
+async fn routes_that_the_watches_have_reported_are_not_read() {
+    let mut scene = routed().await;
+    assert_eq!(routes_read(&mut scene).await, 0);
+}
+
+#[tokio::test]
+async fn a_route_that_its_watch_has_not_kept_is_read() {
+    let mut scene = routed().await;
+    let caches = scene.context.observer.caches.clone();
+    // The Rollout did not name it yet when it was listed.
+    caches.list_routes("HTTPRoute", Vec::new());
+    let why = "that there is none for testers is known";
+    assert_eq!(routes_read(&mut scene).await, 1, "{why}");
+}
+
+#[tokio::test]
+async fn law_5_a_route_is_read_until_its_watch_has_reported_an_own_write() {
+    let mut scene = routed().await;
+    write(&scene, patched()).await;
+    assert_eq!(routes_read(&mut scene).await, 2);
+    let caches = scene.context.observer.caches.clone();
+    caches.report_route(scene.server.get(HTTP_ROUTE).unwrap());
+    assert_eq!(routes_read(&mut scene).await, 0);
+}
+
+#[tokio::test]
+async fn law_5_every_own_write_to_a_router_is_waited_for() {
+    let scene = routed().await;
+    let rule = HTTP_ROUTE.replace("gateway.networking.k8s.io", "networking.istio.io");
+    let rule = rule.replace("httproutes", "destinationrules");
+    let object = json!({
+        "apiVersion": "networking.istio.io/v1", "kind": "DestinationRule",
+        "metadata": { "name": "web" }, "spec": {},
+    });
+    scene.server.put(&rule, object);
+    let (kind, api_version) = (RouteKind::HTTPRoute, || GATEWAY.to_owned());
+    let testers = |exists: bool| {
+        TrafficAction::ApplyTesters(TestersRoute {
+            kind,
+            api_version: api_version(),
+            exists,
+            name: "web-testers".into(),
+            spec: json!({ "rules": [] }),
+        })
+    };
+    let subsets = TrafficAction::SelectSubsets {
+        name: "web".into(),
+        api_version: "networking.istio.io/v1".into(),
+        operations: labelled(),
+    };
+    let deleted = TrafficAction::DeleteTesters {
+        kind,
+        api_version: api_version(),
+        name: "web-testers".into(),
+    };
+    for (kind, action) in [
+        ("HTTPRoute", patched()),
+        ("DestinationRule", subsets),
+        ("HTTPRoute", testers(false)),
+        ("HTTPRoute", testers(true)),
+        ("HTTPRoute", deleted),
+    ] {
+        scene.watches().await;
+        let cache = scene.context.observer.caches.routes.of(kind);
+        let uid = rollout(&scene)["metadata"]["uid"].clone();
+        let own = || cache.of_rollout("shop", uid.as_str().unwrap());
+        assert!(own().is_some(), "{action:?}");
+        write(&scene, action.clone()).await;
+        assert_eq!(own(), None, "{action:?}");
+    }
+    let paths = scene.server.paths("httproutes");
+    assert_eq!(
+        paths,
+        [HTTP_ROUTE],
+        "the one for testers was made and deleted"
+    );
 }
