@@ -43,7 +43,7 @@ pub struct Route {
 /// A stored object of a router.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RouteObject {
-    /// The whole object without its managed fields.
+    /// The object without its managed fields and the manifest of client-side apply.
     pub object: Value,
     /// The last writer of its spec, or of a DestinationRule's subsets, except the controller, by the name of the
     /// field manager.
