@@ -16,7 +16,7 @@ use super::{Permission, SYSTEM, granted, granted_at_home};
 use crate::support::{App, Scene, TIMEOUT};
 
 /// Kinds that are listed only for caches and watches.
-const WATCHED: [&str; 11] = [
+const WATCHED: [&str; 12] = [
     "rollouts",
     "rolloutpolicies",
     "analysistemplates",
@@ -28,6 +28,7 @@ const WATCHED: [&str; 11] = [
     "tlsroutes",
     "tcproutes",
     "virtualservices",
+    "destinationrules",
 ];
 
 /// Replicas that run at once.
@@ -60,7 +61,7 @@ async fn a_replica_that_may_not_watch_or_see_the_admission_policies_reports_it()
         scene.cluster.install_kinds(kinds).await.unwrap();
     }
     // Some kinds are watched from the first Rollout that references one.
-    let routes: Vec<Value> = [
+    let mut routes: Vec<Value> = [
         "HTTPRoute",
         "GRPCRoute",
         "TLSRoute",
@@ -70,6 +71,8 @@ async fn a_replica_that_may_not_watch_or_see_the_admission_policies_reports_it()
     .iter()
     .map(|kind| json!({ "kind": kind, "name": "shop" }))
     .collect();
+    routes[4]["destinationRule"] =
+        json!({ "name": "shop", "stableSubset": "stable", "canarySubset": "canary" });
     let canary = json!({ "stableService": "shop", "canaryService": "shop-canary", "traffic": { "routes": routes } });
     scene
         .apply(&App::new("shop").spec(json!({ "strategy": { "canary": canary } })))

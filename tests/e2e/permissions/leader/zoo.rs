@@ -198,7 +198,6 @@ impl Zoo {
             // What the watches have reported is read only before a write.
             "get rollouts" | "list replicasets" | "list signoffs" | "list interventions"
             | "list freezes" => self.change().await,
-            "get virtualservices" | "get destinationrules" => self.touch("mesh").await,
             "get deployments" | "list horizontalpodautoscalers" => self.touch("legacy").await,
             "list jobs" | "list pods" => self.touch("smoke").await,
             "patch services" => {
@@ -206,11 +205,14 @@ impl Zoo {
                 self.edit("v1", "services", "shop", &other).await;
                 self.touch("shop").await;
             }
-            "patch httproutes" | "patch grpcroutes" => self.shift(GATEWAY, &permission[6..]).await,
-            "patch tlsroutes" | "patch tcproutes" => {
-                self.shift(GATEWAY_ALPHA, &permission[6..]).await;
+            // What has to be set back is read before that is written.
+            "list endpointslices" | "get httproutes" | "patch httproutes" => {
+                self.shift(GATEWAY, "httproutes").await;
             }
-            "patch virtualservices" => {
+            "get grpcroutes" | "patch grpcroutes" => self.shift(GATEWAY, "grpcroutes").await,
+            "get tlsroutes" | "patch tlsroutes" => self.shift(GATEWAY_ALPHA, "tlsroutes").await,
+            "get tcproutes" | "patch tcproutes" => self.shift(GATEWAY_ALPHA, "tcproutes").await,
+            "get virtualservices" | "get destinationrules" | "patch virtualservices" => {
                 self.replace(
                     ISTIO,
                     "virtualservices",
