@@ -20,7 +20,6 @@ use crate::observe::admission::{self, AdmissionCheck};
 use crate::observe::dry_runs::DryRuns;
 use crate::observe::observer::Observer;
 use crate::observe::queue_lock::QueueMutex;
-use crate::observe::reads::Reads;
 use crate::prometheus::{self, Pair, Prometheus, PrometheusConfig};
 use crate::telemetry::access::Access;
 use crate::telemetry::{self, Telemetry};
@@ -223,7 +222,6 @@ async fn operate(options: Options) -> Result<(), Error> {
             queue_lock: QueueMutex::default(),
             dry_runs: DryRuns::default(),
             no_fields: Arc::default(),
-            reads: Reads::MostRecent,
             from_watches: false,
         },
         actor: Actor {
@@ -231,16 +229,10 @@ async fn operate(options: Options) -> Result<(), Error> {
             client,
             lease: lease.clone(),
             telemetry: telemetry.clone(),
-            rollouts: watches.caches.rollouts.clone(),
-            replica_sets: watches.caches.replica_sets.clone(),
-            records: watches.caches.records.clone(),
-            jobs: watches.caches.jobs.clone(),
-            services: watches.caches.services.clone(),
-            routes: watches.caches.routes.clone(),
+            written: watches.caches.written.clone(),
         },
         telemetry: telemetry.clone(),
         failures: Mutex::new(BTreeMap::new()),
-        known: Mutex::default(),
         reported: Mutex::default(),
         read: Mutex::default(),
         full_read_permits: controller::full_read_permits(),

@@ -168,7 +168,7 @@ mod tests {
     use crate::lease::Lease;
     use crate::stand_in::{ROLLOUTS, StandIn};
     use crate::telemetry::Telemetry;
-    use crate::watch::{Cache, Routes};
+    use crate::watch::{Cache, Written};
 
     /// The metadata of a record that is far older than a week.
     fn record(labels: &Value, annotations: &Value) -> ObjectMeta {
@@ -228,7 +228,11 @@ mod tests {
         let server = StandIn::new();
         let client = server.client();
         let telemetry = Arc::new(Telemetry::new());
-        let records = Cache::opened();
+        let written = Written {
+            records: Cache::opened(),
+            ..Written::default()
+        };
+        let records = &written.records;
         let lease = Arc::new(Lease::held(client.clone()));
         let (recorder, _) =
             Recorder::start(client.clone(), "test", lease.clone(), telemetry.clone());
@@ -237,12 +241,7 @@ mod tests {
             lease,
             telemetry,
             recorder,
-            rollouts: Cache::default(),
-            replica_sets: Cache::default(),
-            records: records.clone(),
-            jobs: Cache::default(),
-            services: Cache::default(),
-            routes: Routes::default(),
+            written: written.clone(),
         };
         let labels = json!({ ROLLOUT_UID_LABEL: "gone", KEEP_FOR_LABEL: "24h" });
         let stamp = json!({ DELETED_AT_ANNOTATION: "2025-03-01T00:00:00Z" });

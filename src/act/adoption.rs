@@ -110,7 +110,9 @@ impl Actor {
         let write = absent_as_none(rollouts.patch(&observation.name, &parameters, &patch));
         let written = self.write(Target::Finalizer, rollout, "patch", write);
         if let Some(written) = written.await? {
-            self.rollouts.wrote(&observation.uid, &written.metadata);
+            self.written
+                .rollouts
+                .wrote(&observation.uid, &written.metadata);
         }
         Ok(())
     }

@@ -42,7 +42,9 @@ impl Actor {
         self.remove(Target::OldRecord, rollout, &api, run, as_observed)
             .await?;
         let (of, uid) = (found_by(rollout), uid.map_or("", String::as_str));
-        self.records.deleted(&of, &observation.namespace, run, uid);
+        self.written
+            .records
+            .deleted(&of, &observation.namespace, run, uid);
         Ok(())
     }
 
@@ -107,7 +109,9 @@ impl Actor {
             let write = absent_as_none(api.patch(&record.name, &parameters, &patch));
             let written = self.write(Target::Record, rollout, "patch", write).await?;
             if let Some(written) = written {
-                self.records.wrote(&found_by(rollout), &written.metadata);
+                self.written
+                    .records
+                    .wrote(&found_by(rollout), &written.metadata);
                 return Ok(());
             }
         }
@@ -120,7 +124,9 @@ impl Actor {
         let (parameters, patch) = (apply(), Patch::Apply(body));
         let write = api.patch(&record.name, &parameters, &patch);
         let written = self.write(Target::Record, rollout, "patch", write).await?;
-        self.records.wrote(&found_by(rollout), &written.metadata);
+        self.written
+            .records
+            .wrote(&found_by(rollout), &written.metadata);
         Ok(())
     }
 }

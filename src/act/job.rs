@@ -31,14 +31,16 @@ impl Actor {
                     jobs.create(&create(), &body).await
                 };
                 let made = self.write(Target::Job, rollout, "create", write).await?;
-                self.jobs.wrote(&observation.uid, &made.metadata);
+                self.written.jobs.wrote(&observation.uid, &made.metadata);
             }
             JobAction::DeleteJob { job, uid } => {
                 let as_observed = as_observed(Some(uid), None);
                 self.remove(Target::OldJob, rollout, &jobs, job, as_observed)
                     .await?;
                 let namespace = &observation.namespace;
-                self.jobs.deleted(&observation.uid, namespace, job, uid);
+                self.written
+                    .jobs
+                    .deleted(&observation.uid, namespace, job, uid);
             }
         }
         Ok(())

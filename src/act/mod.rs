@@ -30,7 +30,7 @@ use serde_json::{Value, json};
 use crate::clock;
 use crate::lease::Lease;
 use crate::telemetry::Telemetry;
-use crate::watch::{Cache, Routes};
+use crate::watch::Written;
 
 /// Carries decisions out.
 #[derive(Clone)]
@@ -43,18 +43,8 @@ pub struct Actor {
     pub telemetry: Arc<Telemetry>,
     /// Publishes Events.
     pub recorder: events::Recorder,
-    /// The cache of Rollouts, which has to reach own writes.
-    pub rollouts: Cache,
-    /// The cache of ReplicaSets, which has to reach own writes.
-    pub replica_sets: Cache,
-    /// The cache of RolloutRuns, which has to reach own writes.
-    pub records: Cache,
-    /// The cache of Jobs, which has to reach own writes.
-    pub jobs: Cache,
-    /// The cache of Services, which has to reach own writes.
-    pub services: Cache,
-    /// The caches of routes and DestinationRules, which have to reach own writes.
-    pub routes: Routes,
+    /// The caches that have to reach its writes.
+    pub written: Written,
 }
 
 impl Actor {
@@ -134,7 +124,8 @@ impl Actor {
         let (name, parameters, patch) = (rollout.name_any(), apply(), Patch::Apply(&body));
         let write = api.patch_status(&name, &parameters, &patch);
         let written = self.write(Target::Status, rollout, "patch", write).await?;
-        self.rollouts
+        self.written
+            .rollouts
             .wrote(&rollout.uid().unwrap_or_default(), &written.metadata);
         self.warn_of_pruning(&body, &written);
         Ok(())

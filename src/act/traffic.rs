@@ -32,7 +32,9 @@ impl Actor {
                 let write = patch_places(&services, service, &operations);
                 let written = self.write(Target::Selector, rollout, "patch", write);
                 let written = written.await?;
-                self.services.wrote(&observation.uid, &written.metadata);
+                self.written
+                    .services
+                    .wrote(&observation.uid, &written.metadata);
                 Ok(())
             }
             TrafficAction::ReleaseService { service } => {
@@ -41,7 +43,9 @@ impl Actor {
                 let write = absent_as_none(write);
                 let written = self.write(Target::Selector, rollout, "patch", write);
                 if let Some(written) = written.await? {
-                    self.services.wrote(&observation.uid, &written.metadata);
+                    self.written
+                        .services
+                        .wrote(&observation.uid, &written.metadata);
                 }
                 Ok(())
             }
@@ -79,7 +83,7 @@ impl Actor {
                 self.remove(Target::OldTestersRoute, rollout, &routes, name, as_observed)
                     .await?;
                 let (namespace, uid) = (&observation.namespace, uid.unwrap_or_default());
-                let cache = self.routes.of(kind.as_str());
+                let cache = self.written.routes.of(kind.as_str());
                 cache.deleted(&observation.uid, namespace, name, &uid);
                 Ok(())
             }
@@ -121,7 +125,7 @@ impl Actor {
     }
 
     fn note_route(&self, observation: &Observation, kind: &str, written: &DynamicObject) {
-        let cache = self.routes.of(kind);
+        let cache = self.written.routes.of(kind);
         cache.wrote(&observation.uid, &written.metadata);
     }
 }

@@ -81,7 +81,7 @@ impl Actor {
                     .await;
             }
         };
-        self.replica_sets.wrote(&observation.uid, &written);
+        self.written.replica_sets.wrote(&observation.uid, &written);
         Ok(())
     }
 
@@ -100,7 +100,8 @@ impl Actor {
         self.remove(Target::OldReplicaSet, rollout, &sets, name, as_observed)
             .await?;
         let uid = uid.map_or("", String::as_str);
-        self.replica_sets
+        self.written
+            .replica_sets
             .deleted(&observation.uid, namespace, name, uid);
         Ok(())
     }

@@ -30,14 +30,13 @@ use crate::observe::admission::AdmissionCheck;
 use crate::observe::dry_runs::DryRuns;
 use crate::observe::observer::Observer;
 use crate::observe::queue_lock::QueueMutex;
-use crate::observe::reads::Reads;
 use crate::observe::snapshot::Snapshot;
 use crate::prometheus::{Prometheus, PrometheusConfig};
 use crate::stand_in::{Fault, ROLLOUTS, RecordedRequest, StandIn};
 use crate::telemetry::Telemetry;
 use crate::telemetry::server::Reported;
 use crate::watch::waiting::Waiting;
-use crate::watch::{Cache, Caches, Gap, Routes, Scope};
+use crate::watch::{Cache, Caches, Gap, Scope, Written};
 
 /// An operator without watches, and its API server.
 struct Scene {
@@ -60,9 +59,10 @@ impl Scene {
         let shop =
             json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": "shop" } });
         namespace.apply_watcher_event(&Event::Apply(serde_json::from_value(shop).unwrap()));
-        let (rollouts, replica_sets) = (Cache::default(), Cache::default());
-        let (records, routes) = (Cache::default(), Routes::default());
-        let (services, jobs) = (Cache::opened(), Cache::default());
+        let written = Written {
+            services: Cache::opened(),
+            ..Written::default()
+        };
         let (policies, of_policies) = kube::runtime::reflector::store();
         let (freezes, _) = kube::runtime::reflector::store();
         let (templates, _) = kube::runtime::reflector::store();
@@ -75,15 +75,10 @@ impl Scene {
                 client: client.clone(),
                 caches: Caches {
                     claims: claims_store,
-                    rollouts: rollouts.clone(),
-                    replica_sets: replica_sets.clone(),
-                    records: records.clone(),
-                    jobs: jobs.clone(),
+                    written: written.clone(),
                     sign_offs: Cache::opened(),
                     interventions: Cache::opened(),
-                    services: services.clone(),
                     endpoints: Cache::opened(),
-                    routes: routes.clone(),
                     freezes_gap: Gap::default(),
                     policies,
                     freezes,
@@ -97,7 +92,6 @@ impl Scene {
                 queue_lock: QueueMutex::default(),
                 dry_runs: DryRuns::default(),
                 no_fields: Arc::default(),
-                reads: Reads::MostRecent,
                 from_watches: false,
             },
             actor: Actor {
@@ -105,12 +99,7 @@ impl Scene {
                 lease,
                 telemetry: telemetry.clone(),
                 recorder,
-                rollouts,
-                replica_sets,
-                records,
-                jobs,
-                services,
-                routes,
+                written,
             },
             telemetry,
             failures: Mutex::default(),
@@ -173,7 +162,7 @@ impl Scene {
         caches.list_endpoints(all("endpointslices"));
         caches.list_routes("HTTPRoute", all("httproutes"));
         caches.list_routes("DestinationRule", all("destinationrules"));
-        caches.records.list_records(all("rolloutruns"));
+        caches.written.records.list_records(all("rolloutruns"));
         caches
             .template_specs
             .list_templates(all("analysistemplates"));

@@ -16,7 +16,7 @@ use kube::core::{DynamicObject, GroupVersionKind, ObjectMeta};
 use kube::{Api, Client, ResourceExt};
 use tokio::sync::{Mutex as AsyncMutex, Notify, OnceCell};
 
-use super::reads::Reads;
+use super::reads::tried;
 use crate::api_server::sentence;
 use crate::timing::{ADMISSION_INTERVAL, ADMISSION_RETRY, ADMISSION_TIMEOUT};
 
@@ -155,7 +155,7 @@ impl AdmissionCheck {
         let gvk = GroupVersionKind::gvk("admissionregistration.k8s.io", "v1", kind);
         let resource = ApiResource::from_gvk(&gvk);
         let api: Api<DynamicObject> = Api::all_with(self.client.clone(), &resource);
-        let found = Reads::MostRecent.get_opt(&api, &name).await;
+        let found = tried(|| api.get_opt(&name)).await;
         let found =
             found.map_err(|error| format!("{kind} {name} cannot be read: {}", sentence(&error)))?;
         let Some(found) = found else {

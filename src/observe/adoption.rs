@@ -20,7 +20,7 @@ use serde_json::Value;
 use super::integrity::stored_template;
 use super::observer::Observer;
 use super::people::in_time;
-use super::reads::{self, Reads};
+use super::reads::{self, tried};
 use super::replica_sets::as_recorded;
 use crate::api_server::sentence;
 
@@ -85,7 +85,7 @@ impl Observer {
     async fn deployment(&self, namespace: &str, name: &str) -> Result<DynamicObject, Unusable> {
         let kind = ApiResource::erase::<Deployment>(&());
         let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), namespace, &kind);
-        match Reads::MostRecent.get_opt(&api, name).await {
+        match tried(|| api.get_opt(name)).await {
             Ok(Some(found)) if found.metadata.deletion_timestamp.is_none() => Ok(found),
             Ok(_) => Err(Unusable::Missing),
             // Any error is reported as unusable: a rollback must not depend on this read.

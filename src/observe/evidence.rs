@@ -14,7 +14,7 @@ use kube::Api;
 
 use crate::api_server::sentence;
 use crate::observe::observer::Observer;
-use crate::observe::reads::Reads;
+use crate::observe::reads::tried;
 use crate::prometheus::{Arm, Ask};
 
 /// Revisions before stable whose errors are read for the dispersion, besides its own.
@@ -141,7 +141,7 @@ impl Observer {
             if let Some(spec) = self.watched_template(&observation.namespace, name) {
                 return (name.clone(), Ok(spec));
             }
-            let template = match Reads::MostRecent.get_opt(&api, name).await {
+            let template = match tried(|| api.get_opt(name)).await {
                 Ok(Some(template)) => Ok(template.spec),
                 Ok(None) => Err(format!(
                     "AnalysisTemplate {name} does not exist in this namespace: create it, or remove it from analysis.templates"

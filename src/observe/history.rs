@@ -112,7 +112,7 @@ impl Observer {
         if !self.from_watches {
             return None;
         }
-        let (namespace, records) = (&observation.namespace, &self.caches.records);
+        let (namespace, records) = (&observation.namespace, &self.caches.written.records);
         let mut found = records.of_rollout(namespace, &observation.name)?;
         // Those that lack the name.
         found.extend(records.of_rollout(namespace, &observation.uid)?);

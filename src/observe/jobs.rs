@@ -103,7 +103,7 @@ impl Observer {
             return None;
         }
         let (namespace, uid) = (&observation.namespace, &observation.uid);
-        let all = self.caches.jobs.of_rollout(namespace, uid)?;
+        let all = self.caches.written.jobs.of_rollout(namespace, uid)?;
         if all.len() > MAX_JOBS {
             return None;
         }

@@ -12,7 +12,6 @@ use kube::{Client, ResourceExt};
 use super::admission::AdmissionCheck;
 use super::dry_runs::DryRuns;
 use super::queue_lock::QueueMutex;
-use super::reads::Reads;
 use crate::prometheus::Prometheus;
 use crate::watch::{Caches, Claim};
 
@@ -33,8 +32,6 @@ pub struct Observer {
     pub dry_runs: DryRuns,
     /// Whether the API server has refused to select objects of people by a field.
     pub no_fields: Arc<AtomicBool>,
-    /// How fresh reads must be.
-    pub reads: Reads,
     /// Whether what the watches keep may be as they have reported it.
     pub from_watches: bool,
 }

@@ -22,7 +22,7 @@ use kube::{Api, ResourceExt};
 
 use super::observer::Observer;
 use super::people::in_time;
-use super::reads::{LARGE, Reads, tried};
+use super::reads::{LARGE, tried};
 use crate::api_server::sentence;
 use crate::observe::queue_lock::QueueLock;
 use crate::timing::QUEUE_TIMEOUT;
@@ -97,7 +97,7 @@ impl Observer {
     async fn read_dependency(&self, namespace: &str, name: &str) -> Option<String> {
         let api: Api<DeserializeGuard<Rollout>> = Api::namespaced(self.client.clone(), namespace);
         let what = format!("Rollout {name}");
-        match in_time(&what, Reads::MostRecent.get_opt(&api, name)).await {
+        match in_time(&what, tried(|| api.get_opt(name))).await {
             Ok(None) => Some(format!("{what} does not exist in this namespace")),
             Ok(Some(DeserializeGuard(Ok(rollout)))) => dependencies::unstable(&rollout),
             Ok(Some(DeserializeGuard(Err(invalid)))) => {
@@ -139,7 +139,7 @@ impl Observer {
         });
         let known = counted.map(|(metadata, change)| {
             let is_limited = !change.policies.is_empty();
-            let is_latest = !is_limited || self.caches.rollouts.is_latest(metadata);
+            let is_latest = !is_limited || self.caches.written.rollouts.is_latest(metadata);
             is_latest.then_some(change)
         });
         known.collect()

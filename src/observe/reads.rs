@@ -1,9 +1,9 @@
-//! Reads from the API server: their freshness and retries.
+//! Reads from the API server: their pages and retries.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use kube::Api;
-use kube::api::{GetParams, ListParams, ObjectList};
+use kube::api::ListParams;
 use serde::de::DeserializeOwned;
 
 /// Attempts per read: one lost response must not fail the whole reconcile.
@@ -16,59 +16,6 @@ pub const LARGE: u32 = 20;
 
 /// How the API server refuses a selector by a field that it cannot select by.
 const NO_FIELD: &str = "field label not supported";
-
-/// The freshness of a read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reads {
-    /// The most recent state. The API server's cache may have to catch up with etcd first, which takes a
-    /// tenth of a second.
-    MostRecent,
-    /// The state of the API server's cache (`resourceVersion=0`).
-    Cached,
-}
-
-impl Reads {
-    /// Lists the objects with these labels.
-    pub(super) async fn list<K>(
-        self,
-        api: &Api<K>,
-        labels: &str,
-    ) -> Result<ObjectList<K>, kube::Error>
-    where
-        K: Clone + DeserializeOwned + std::fmt::Debug,
-    {
-        let all = match self {
-            Self::MostRecent => ListParams::default(),
-            Self::Cached => ListParams::default().match_any(),
-        };
-        let parameters = all.labels(labels);
-        tried(|| api.list(&parameters)).await
-    }
-
-    /// Gets an object by its name.
-    pub(super) async fn get<K>(self, api: &Api<K>, name: &str) -> Result<K, kube::Error>
-    where
-        K: Clone + DeserializeOwned + std::fmt::Debug,
-    {
-        let parameters = match self {
-            Self::MostRecent => GetParams::default(),
-            Self::Cached => GetParams::any(),
-        };
-        tried(|| api.get_with(name, &parameters)).await
-    }
-
-    /// Gets an object by its name, if it exists.
-    pub(super) async fn get_opt<K>(self, api: &Api<K>, name: &str) -> Result<Option<K>, kube::Error>
-    where
-        K: Clone + DeserializeOwned + std::fmt::Debug,
-    {
-        match self.get(api, name).await {
-            Ok(found) => Ok(Some(found)),
-            Err(kube::Error::Api(status)) if status.is_not_found() => Ok(None),
-            Err(error) => Err(error),
-        }
-    }
-}
 
 /// Lists the most recent objects page by page, and keeps what `convert` makes of each, so that a list of large objects
 /// takes no more memory than a page. The API server's cache has no pages.

@@ -121,7 +121,11 @@ impl Observer {
         if !self.from_watches || may_begin(rollout) {
             return None;
         }
-        let sets = self.caches.replica_sets.of_rollout(namespace, uid)?;
+        let sets = self
+            .caches
+            .written
+            .replica_sets
+            .of_rollout(namespace, uid)?;
         if sets.len() > MOST {
             return None;
         }

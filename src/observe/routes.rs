@@ -11,11 +11,12 @@ use countersign_core::observation::workload::ReplicaSet;
 use countersign_core::traffic::routes::{shared_rules, testers_name};
 use futures::future::join_all;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
-use kube::api::DynamicObject;
+use kube::api::{DynamicObject, ListParams};
 use kube::{Api, ResourceExt};
 use serde_json::Value;
 
 use super::observer::Observer;
+use super::reads::tried;
 use super::replica_sets::is_rollout;
 use crate::api_resource::resource;
 use crate::api_server::sentence;
@@ -156,7 +157,8 @@ impl Observer {
     async fn read_pods(&self, namespace: &str, services: &[&str]) -> Result<Pods, kube::Error> {
         let slices: Api<ReadyPods> = Api::namespaced(self.client.clone(), namespace);
         let of_services = format!("{SERVICE_LABEL} in ({})", services.join(","));
-        let slices = self.reads.list(&slices, &of_services).await?;
+        let of_services = ListParams::default().labels(&of_services);
+        let slices = tried(|| slices.list(&of_services)).await?;
         let none = services.iter().map(|it| ((*it).to_owned(), Vec::new()));
         let mut pods: Pods = none.collect();
         for slice in slices.items {
@@ -172,7 +174,7 @@ impl Observer {
         if !self.from_watches {
             return None;
         }
-        let json = self.caches.routes.of(kind).get(namespace, name)?;
+        let json = self.caches.written.routes.of(kind).get(namespace, name)?;
         serde_json::from_slice(&json).ok()
     }
 
@@ -187,7 +189,12 @@ impl Observer {
             return None;
         }
         let uid = rollout.uid()?;
-        let routes = self.caches.routes.of(kind).of_rollout(namespace, &uid)?;
+        let routes = self
+            .caches
+            .written
+            .routes
+            .of(kind)
+            .of_rollout(namespace, &uid)?;
         let routes = routes.iter();
         routes
             .map(|json| serde_json::from_slice(json).ok())
@@ -209,7 +216,7 @@ impl Observer {
             let resource = resource(version, kind);
             let api: Api<DynamicObject> =
                 Api::namespaced_with(self.client.clone(), namespace, &resource);
-            match self.reads.get(&api, name).await {
+            match tried(|| api.get(name)).await {
                 Ok(mut object) => {
                     object.types.get_or_insert_with(|| kube::core::TypeMeta {
                         api_version: (*version).to_owned(),

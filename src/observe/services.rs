@@ -9,6 +9,7 @@ use kube::runtime::reflector::ObjectRef;
 use kube::{Api, ResourceExt};
 
 use crate::observe::observer::Observer;
+use crate::observe::reads::tried;
 use crate::watch::{Claim, Selection};
 
 impl Observer {
@@ -30,7 +31,7 @@ impl Observer {
         let services = named.iter().copied().chain(former).map(async |name| {
             let service = match self.watched_service(namespace, name) {
                 Some(known) => Some(known),
-                None => self.reads.get_opt(&api, name).await?.map(Selection::from),
+                None => tried(|| api.get_opt(name)).await?.map(Selection::from),
             };
             Ok::<_, kube::Error>((name.clone(), service))
         });
@@ -55,7 +56,7 @@ impl Observer {
         if !self.from_watches {
             return None;
         }
-        let json = self.caches.services.get(namespace, name)?;
+        let json = self.caches.written.services.get(namespace, name)?;
         serde_json::from_slice(&json).ok()
     }
 

@@ -6,6 +6,7 @@ use kube::core::{ApiResource, DynamicObject};
 use serde_json::{Map, Value};
 
 use super::observer::Observer;
+use super::reads::tried;
 
 /// Fields that can be dropped: they are derived, except the change, which starts again.
 const DISPENSABLE: [&str; 5] = ["phase", "tier", "conditions", "waitingKind", "change"];
@@ -24,14 +25,14 @@ impl Observer {
             return Ok(Some((rollout, None)));
         }
         let rollouts: Api<Rollout> = Api::namespaced(self.client.clone(), namespace);
-        match self.reads.get_opt(&rollouts, name).await {
+        match tried(|| rollouts.get_opt(name)).await {
             Err(kube::Error::SerdeError(_)) => {}
             found => return Ok(found?.map(|rollout| (rollout, None))),
         }
         let kind = ApiResource::erase::<Rollout>(&());
         let rollouts: Api<DynamicObject> =
             Api::namespaced_with(self.client.clone(), namespace, &kind);
-        let Some(mut object) = self.reads.get_opt(&rollouts, name).await? else {
+        let Some(mut object) = tried(|| rollouts.get_opt(name)).await? else {
             return Ok(None);
         };
         let status = object.data.pointer_mut("/status");
@@ -48,7 +49,7 @@ impl Observer {
         if !self.from_watches {
             return None;
         }
-        let json = self.caches.rollouts.get(namespace, name)?;
+        let json = self.caches.written.rollouts.get(namespace, name)?;
         serde_json::from_slice(&json).ok()
     }
 }

@@ -9,7 +9,7 @@ use crate::act::events::Recorder;
 use crate::lease::Lease;
 use crate::stand_in::{Fault, RecordedRequest, StandIn};
 use crate::telemetry::Telemetry;
-use crate::watch::{Cache, Claim, Gap, Routes, WatchedFreeze, WatchedPolicy, WatchedTemplate};
+use crate::watch::{Cache, Claim, Gap, WatchedFreeze, WatchedPolicy, WatchedTemplate, Written};
 
 const ROOT: &str = "/apis/countersign.dev/v1alpha1";
 const TEMPLATES: &str = "namespaces/shop/analysistemplates";
@@ -57,24 +57,14 @@ impl Scene {
                 lease,
                 telemetry,
                 recorder,
-                rollouts: Cache::default(),
-                replica_sets: Cache::default(),
-                records: Cache::default(),
-                jobs: Cache::default(),
-                services: Cache::default(),
-                routes: Routes::default(),
+                written: Written::default(),
             },
             caches: Caches {
                 claims: claims_store,
-                rollouts: Cache::default(),
-                replica_sets: Cache::default(),
-                records: Cache::default(),
-                jobs: Cache::default(),
+                written: Written::default(),
                 sign_offs: Cache::opened(),
                 interventions: Cache::opened(),
-                services: Cache::opened(),
                 endpoints: Cache::opened(),
-                routes: Routes::default(),
                 freezes_gap: Gap::default(),
                 policies: policies_store,
                 freezes: freezes_store,

@@ -31,24 +31,14 @@ use crate::watch::watched::{WatchedFreeze, WatchedPolicy, WatchedTemplate};
 pub struct Caches {
     /// Every Rollout's claims.
     pub claims: Store<Claim>,
-    /// Every Rollout as a whole.
-    pub rollouts: Cache,
-    /// The ReplicaSets that the controller owns.
-    pub replica_sets: Cache,
-    /// The records of changes, without their templates.
-    pub records: Cache,
-    /// The Jobs that the controller owns.
-    pub jobs: Cache,
+    /// What the controller writes itself.
+    pub written: Written,
     /// For which attempts there are `SignOff`s.
     pub sign_offs: Cache,
     /// For which attempts there are Interventions.
     pub interventions: Cache,
-    /// Every Service.
-    pub services: Cache,
     /// The ready pods behind every Service.
     pub endpoints: Cache,
-    /// The routes and DestinationRules that Rollouts name.
-    pub routes: Routes,
     /// Every policy.
     pub policies: Store<WatchedPolicy>,
     /// Every Freeze.
@@ -63,6 +53,23 @@ pub struct Caches {
     pub namespaces: Store<PartialObjectMeta<Namespace>>,
     /// Whether policies or namespaces may have changed unseen.
     pub gaps: [Gap; 2],
+}
+
+/// The caches of what the controller writes, which have to reach own writes.
+#[derive(Clone, Debug, Default)]
+pub struct Written {
+    /// Every Rollout as a whole.
+    pub rollouts: Cache,
+    /// The ReplicaSets that the controller owns.
+    pub replica_sets: Cache,
+    /// The Jobs that the controller owns.
+    pub jobs: Cache,
+    /// The records of changes, without their templates.
+    pub records: Cache,
+    /// Every Service.
+    pub services: Cache,
+    /// The routes and DestinationRules that Rollouts name.
+    pub routes: Routes,
 }
 
 /// Whether a cache may miss changes: the API server ended its watch for good, and the objects are not
@@ -103,7 +110,7 @@ impl Caches {
     /// Opens the caches of what leaders write, once they are listed and it is known what other leaders have written; routes are
     /// listed again.
     pub async fn open(&self, client: &Client) {
-        self.routes.lead();
+        self.written.routes.lead();
         let rollouts = Api::<Rollout>::all(client.clone());
         let sets = Api::<ReplicaSet>::all(client.clone());
         let records = Api::<RolloutRun>::all(client.clone());
@@ -111,10 +118,10 @@ impl Caches {
         let all = ListParams::default();
         let owned = all.clone().labels(&format!("{MANAGED_BY_LABEL}={MANAGER}"));
         tokio::join!(
-            open(&self.rollouts, &rollouts, &all, rollout),
-            open(&self.replica_sets, &sets, &owned, rollout_of_set),
-            open(&self.records, &records, &all, rollout_of_record),
-            open(&self.jobs, &jobs, &owned, rollout_of_label),
+            open(&self.written.rollouts, &rollouts, &all, rollout),
+            open(&self.written.replica_sets, &sets, &owned, rollout_of_set),
+            open(&self.written.records, &records, &all, rollout_of_record),
+            open(&self.written.jobs, &jobs, &owned, rollout_of_label),
         );
     }
 
@@ -207,15 +214,15 @@ mod tests {
     impl Caches {
         /// A list of these Rollouts and ReplicaSets, of no Job and of no record.
         pub(crate) fn list(&self, rollouts: Vec<Value>, sets: Vec<Value>) {
-            list::<Claim>(&self.rollouts, rollouts);
-            list::<Pods>(&self.replica_sets, sets);
+            list::<Claim>(&self.written.rollouts, rollouts);
+            list::<Pods>(&self.written.replica_sets, sets);
             self.list_jobs(Vec::new());
-            self.records.list_records(Vec::new());
+            self.written.records.list_records(Vec::new());
         }
 
         /// A list of these Jobs.
         pub(crate) fn list_jobs(&self, jobs: Vec<Value>) {
-            list::<PartialObjectMeta<Job>>(&self.jobs, jobs);
+            list::<PartialObjectMeta<Job>>(&self.written.jobs, jobs);
         }
 
         /// A list of these `SignOff`s and Interventions.
@@ -226,7 +233,7 @@ mod tests {
 
         /// A list of these Services.
         pub(crate) fn list_services(&self, services: Vec<Value>) {
-            list::<WatchedService>(&self.services, services);
+            list::<WatchedService>(&self.written.services, services);
         }
 
         /// A list of these EndpointSlices.
@@ -236,7 +243,7 @@ mod tests {
 
         /// A leader's list of these routes or DestinationRules.
         pub(crate) fn list_routes(&self, kind: &str, routes: Vec<Value>) {
-            let cache = self.routes.of(kind);
+            let cache = self.written.routes.of(kind);
             cache.open(Instant::now(), 0, Vec::new());
             list::<DynamicObject>(&cache, routes);
         }
@@ -245,7 +252,7 @@ mod tests {
         pub(crate) fn report_route(&self, route: Value) {
             let kept = serde_json::from_value(route).unwrap();
             let event = Ok(watcher::Event::Apply(kept));
-            let cache = self.routes.of("HTTPRoute");
+            let cache = self.written.routes.of("HTTPRoute");
             cache.take::<DynamicObject>(event).unwrap();
         }
 
@@ -253,28 +260,31 @@ mod tests {
         pub(crate) fn report_set(&self, set: Value) {
             let kept = serde_json::from_value(set).unwrap();
             let event = Ok(watcher::Event::Apply(kept));
-            self.replica_sets.take::<Pods>(event).unwrap();
+            self.written.replica_sets.take::<Pods>(event).unwrap();
         }
 
         /// An event about a RolloutRun.
         pub(crate) fn report_record(&self, record: Value) {
             let kept = serde_json::from_value(record).unwrap();
             let event = Ok(watcher::Event::Apply(kept));
-            self.records.take::<WatchedRecord>(event).unwrap();
+            self.written.records.take::<WatchedRecord>(event).unwrap();
         }
 
         /// An event about a Job.
         pub(crate) fn report_job(&self, job: Value) {
             let kept = serde_json::from_value(job).unwrap();
             let event = Ok(watcher::Event::Apply(kept));
-            self.jobs.take::<PartialObjectMeta<Job>>(event).unwrap();
+            self.written
+                .jobs
+                .take::<PartialObjectMeta<Job>>(event)
+                .unwrap();
         }
 
         /// An event about a Rollout.
         pub(crate) fn report_rollout(&self, rollout: Value) {
             let kept = serde_json::from_value(rollout).unwrap();
             let event = Ok(watcher::Event::Apply(kept));
-            self.rollouts.take::<Claim>(event).unwrap();
+            self.written.rollouts.take::<Claim>(event).unwrap();
         }
     }
 
@@ -305,15 +315,10 @@ mod tests {
         let (templates, _of_templates) = reflector::store();
         let caches = Caches {
             claims,
-            rollouts: Cache::default(),
-            replica_sets: Cache::default(),
-            records: Cache::default(),
-            jobs: Cache::default(),
+            written: Written::default(),
             sign_offs: Cache::opened(),
             interventions: Cache::opened(),
-            services: Cache::opened(),
             endpoints: Cache::opened(),
-            routes: Routes::default(),
             policies,
             freezes,
             freezes_gap: Gap::unlisted(),

@@ -56,7 +56,7 @@ use tokio::sync::{mpsc, watch};
 use crate::telemetry::Telemetry;
 pub use crate::watch::cache::Cache;
 use crate::watch::cache::{Cached, Kept};
-pub use crate::watch::caches::{Caches, Gap};
+pub use crate::watch::caches::{Caches, Gap, Written};
 use crate::watch::changes::{ClaimChanges, Pods, hash, strip_claim};
 pub use crate::watch::claim::Claim;
 use crate::watch::deployments::Deployments;
@@ -134,15 +134,17 @@ pub fn start(client: &Client, telemetry: &Arc<Telemetry>) -> Watches {
     Watches {
         caches: Caches {
             claims,
-            rollouts,
-            replica_sets,
-            records: watch_records(client, telemetry),
-            jobs,
+            written: Written {
+                rollouts,
+                replica_sets,
+                jobs,
+                records: watch_records(client, telemetry),
+                services,
+                routes,
+            },
             sign_offs,
             interventions,
-            services,
             endpoints,
-            routes,
             policies,
             freezes,
             freezes_gap,

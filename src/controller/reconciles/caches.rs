@@ -538,7 +538,7 @@ async fn law_5_every_own_write_to_a_router_is_waited_for() {
         ("HTTPRoute", deleted),
     ] {
         scene.watches().await;
-        let cache = scene.context.observer.caches.routes.of(kind);
+        let cache = scene.context.observer.caches.written.routes.of(kind);
         let uid = rollout(&scene)["metadata"]["uid"].clone();
         let own = || cache.of_rollout("shop", uid.as_str().unwrap());
         assert!(own().is_some(), "{action:?}");

@@ -64,7 +64,7 @@ fn requests(scene: &Scene) -> Vec<RecordedRequest> {
 
 /// How many Jobs the cache has of the Rollout, if it answers.
 fn known(scene: &Scene) -> Option<usize> {
-    let jobs = &scene.context.observer.caches.jobs;
+    let jobs = &scene.context.observer.caches.written.jobs;
     let own = jobs.of_rollout("shop", &format!("uid-of-{ROLLOUTS}/web"))?;
     Some(own.len())
 }
