@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use countersign_api as api;
+use futures::FutureExt;
 use kube::client::ClientBuilder;
 use kube::{Client, Config};
 use tokio::signal::unix::{SignalKind, signal};
@@ -234,6 +235,7 @@ async fn operate(options: Options) -> Result<(), Error> {
         telemetry: telemetry.clone(),
         failures: Mutex::new(BTreeMap::new()),
         reported: Mutex::default(),
+        doubted: Mutex::default(),
         read: Mutex::default(),
         full_read_permits: controller::full_read_permits(),
         waiting: Waiting::new(watches.wake),
@@ -293,10 +295,8 @@ async fn lead(
     let (opened, client) = (caches.clone(), actor.client.clone());
     // It goes on if it takes longer.
     let opened = tokio::spawn(async move { opened.open(&client).await });
-    let reconciles = async {
-        let _ = tokio::time::timeout(CACHES_TIMEOUT, opened).await;
-        controller::run(context, triggers, stop.clone()).await;
-    };
+    let opened = tokio::time::timeout(CACHES_TIMEOUT, opened).map(|_| ());
+    let reconciles = controller::run(context, triggers, opened, stop.clone());
     tokio::select! {
         () = reconciles => Ok(()),
         () = retention::keep(&actor, &caches.claims) => Ok(()),

@@ -129,7 +129,7 @@ async fn write(actor: &Actor, record: &ObjectMeta, due: Due) -> Result<(), kube:
             let done = runs.patch_metadata(&name, &parameters, &patch).await;
             let done = done.map(|written| {
                 let of = rollout_of_record(&written.metadata).unwrap_or_default();
-                actor.records.wrote(&of, &written.metadata);
+                actor.written.records.reaches(&of, &written.metadata);
             });
             ("patch", done)
         }
@@ -142,7 +142,7 @@ async fn write(actor: &Actor, record: &ObjectMeta, due: Due) -> Result<(), kube:
             let done = done.map(|_| {
                 let of = rollout_of_record(record).unwrap_or_default();
                 let uid = record.uid.as_deref().unwrap_or_default();
-                actor.records.deleted(&of, &namespace, &name, uid);
+                actor.written.records.deleted(&of, &namespace, &name, uid);
             });
             ("delete", done)
         }

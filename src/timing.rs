@@ -48,7 +48,8 @@ pub(crate) const STATUS_RETRY: Duration = Duration::from_secs(10);
 /// The statuses are compared with the time at least this often, since the clock may be set.
 pub(crate) const STATUS_RECHECK: Duration = Duration::from_hours(1);
 
-/// A new leader waits this long until it is known what its caches have to reach; beyond that it reads Rollouts meanwhile.
+/// A new leader reconciles Rollouts at rest once it is known what its caches have to reach, but waits for that no longer than
+/// this.
 pub(crate) const CACHES_TIMEOUT: Duration = Duration::from_secs(5);
 /// Whether the first lists of the caches are complete is checked this often.
 pub(crate) const CACHES_POLL: Duration = Duration::from_millis(50);

@@ -112,7 +112,7 @@ impl Actor {
         if let Some(written) = written.await? {
             self.written
                 .rollouts
-                .wrote(&observation.uid, &written.metadata);
+                .reaches(&observation.uid, &written.metadata);
         }
         Ok(())
     }

@@ -111,7 +111,7 @@ impl Actor {
             if let Some(written) = written {
                 self.written
                     .records
-                    .wrote(&found_by(rollout), &written.metadata);
+                    .reaches(&found_by(rollout), &written.metadata);
                 return Ok(());
             }
         }
@@ -126,7 +126,7 @@ impl Actor {
         let written = self.write(Target::Record, rollout, "patch", write).await?;
         self.written
             .records
-            .wrote(&found_by(rollout), &written.metadata);
+            .reaches(&found_by(rollout), &written.metadata);
         Ok(())
     }
 }

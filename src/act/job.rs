@@ -31,7 +31,7 @@ impl Actor {
                     jobs.create(&create(), &body).await
                 };
                 let made = self.write(Target::Job, rollout, "create", write).await?;
-                self.written.jobs.wrote(&observation.uid, &made.metadata);
+                self.written.jobs.reaches(&observation.uid, &made.metadata);
             }
             JobAction::DeleteJob { job, uid } => {
                 let as_observed = as_observed(Some(uid), None);

@@ -126,7 +126,7 @@ impl Actor {
         let written = self.write(Target::Status, rollout, "patch", write).await?;
         self.written
             .rollouts
-            .wrote(&rollout.uid().unwrap_or_default(), &written.metadata);
+            .reaches(&rollout.uid().unwrap_or_default(), &written.metadata);
         self.warn_of_pruning(&body, &written);
         Ok(())
     }

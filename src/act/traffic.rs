@@ -34,7 +34,7 @@ impl Actor {
                 let written = written.await?;
                 self.written
                     .services
-                    .wrote(&observation.uid, &written.metadata);
+                    .reaches(&observation.uid, &written.metadata);
                 Ok(())
             }
             TrafficAction::ReleaseService { service } => {
@@ -45,7 +45,7 @@ impl Actor {
                 if let Some(written) = written.await? {
                     self.written
                         .services
-                        .wrote(&observation.uid, &written.metadata);
+                        .reaches(&observation.uid, &written.metadata);
                 }
                 Ok(())
             }
@@ -126,7 +126,7 @@ impl Actor {
 
     fn note_route(&self, observation: &Observation, kind: &str, written: &DynamicObject) {
         let cache = self.written.routes.of(kind);
-        cache.wrote(&observation.uid, &written.metadata);
+        cache.reaches(&observation.uid, &written.metadata);
     }
 }
 

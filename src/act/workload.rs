@@ -81,7 +81,9 @@ impl Actor {
                     .await;
             }
         };
-        self.written.replica_sets.wrote(&observation.uid, &written);
+        self.written
+            .replica_sets
+            .reaches(&observation.uid, &written);
         Ok(())
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use countersign_core::observation;
 use k8s_openapi::jiff::Timestamp;
@@ -31,6 +31,8 @@ pub struct Context {
     /// Rollouts of which an event was reported since their last reconcile, or that wait for endpoints or a router, by namespace
     /// and name.
     pub reported: Mutex<BTreeSet<(String, String)>>,
+    /// Rollouts of which everything has to be read, whatever the caches hold, by namespace and name.
+    pub doubted: Mutex<BTreeSet<(String, String)>>,
     /// When everything was last read of each Rollout, by namespace and name.
     pub read: Mutex<BTreeMap<(String, String), Instant>>,
     /// The permits for reading everything.
@@ -54,6 +56,9 @@ impl Context {
         self.telemetry.forget(&namespace, &name);
         self.waiting.forget(&namespace, &name);
         self.take_reported(&namespace, &name);
+        if let Ok(mut doubted) = self.doubted.lock() {
+            doubted.remove(&(namespace.clone(), name.clone()));
+        }
         if let Ok(mut read) = self.read.lock() {
             read.remove(&(namespace, name));
         }
@@ -85,31 +90,49 @@ impl Context {
         reported.is_ok_and(|mut reported| reported.remove(&key))
     }
 
-    /// Whether a reconcile may be of what the caches hold. If no event came, a watch may be silent; but a canary with traffic
-    /// is analysed by its timer, so then it is enough if everything was read in the last minute.
+    /// Notes that an object of a Rollout is in its watch no more, so that its caches may lack what is still there.
+    pub(super) fn doubt(&self, rollout: &ObjectRef<Claim>) {
+        if let Ok(mut doubted) = self.doubted.lock() {
+            let namespace = rollout.namespace.clone().unwrap_or_default();
+            doubted.insert((namespace, rollout.name.clone()));
+        }
+    }
+
+    /// Whether a reconcile may decide on what the caches hold. If no event came, a watch may be silent; but a canary with
+    /// traffic is analysed by its timer. Of a change under way everything is read at least once a minute.
     pub(super) fn may_use_caches(&self, claim: &Claim) -> bool {
         let (namespace, name) = (claim.namespace().unwrap_or_default(), claim.name_any());
         let reported = self.take_reported(&namespace, &name);
-        if claim.is_new() || !claim.is_changing() {
+        let written = &self.observer.caches.written;
+        let doubted = self.doubted.lock();
+        let doubted = doubted.is_ok_and(|it| it.contains(&(namespace, name)));
+        if doubted || !written.rollouts.answers() || !written.replica_sets.answers() {
+            return false;
+        }
+        if !claim.is_under_way() {
             return reported;
         }
-        (reported || claim.status.weight > 0) && self.was_read_lately(claim)
+        (reported || claim.status.weight > 0)
+            && self.read_due(claim).is_some_and(|it| !it.is_zero())
     }
 
     /// Notes that everything is read of a Rollout.
     pub(super) fn note_read(&self, claim: &Claim) {
         let key = (claim.namespace().unwrap_or_default(), claim.name_any());
+        if let Ok(mut doubted) = self.doubted.lock() {
+            doubted.remove(&key);
+        }
         if let Ok(mut read) = self.read.lock() {
             read.insert(key, Instant::now());
         }
     }
 
-    /// Whether everything was lately read of a Rollout.
-    fn was_read_lately(&self, claim: &Claim) -> bool {
+    /// In which time everything is to be read again of a Rollout with a change under way; `None` if it never was.
+    pub(super) fn read_due(&self, claim: &Claim) -> Option<Duration> {
         let key = (claim.namespace().unwrap_or_default(), claim.name_any());
-        let read = self.read.lock().ok();
-        let at = read.and_then(|read| read.get(&key).copied());
-        at.is_some_and(|at| at.elapsed() < CACHES_MAX_AGE)
+        let read = self.read.lock().ok()?;
+        let at = read.get(&key)?;
+        Some(CACHES_MAX_AGE.saturating_sub(at.elapsed()))
     }
 
     /// The error of the last reconcile of a Rollout, if it failed.

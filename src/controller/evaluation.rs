@@ -1,5 +1,7 @@
 //! Observes a Rollout and decides, with as few reads as are safe.
 
+use countersign_api::rollout::Stage;
+use countersign_core::decision::Action;
 use countersign_core::people::sign_off;
 use countersign_core::{Decision, Observation, decide};
 use kube::ResourceExt;
@@ -7,7 +9,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::context::Context;
 use super::error::Error;
-use crate::observe::snapshot::{Observed, Snapshot};
+use crate::observe::snapshot::Observed;
 use crate::timing::EVIDENCE_DUE_WITHIN;
 use crate::watch::Claim;
 
@@ -25,6 +27,8 @@ pub fn full_read_permits() -> Semaphore {
 pub(super) struct Evaluation<'a> {
     pub(super) observed: Observed,
     pub(super) decision: Decision,
+    /// Whether it was decided on what the caches hold.
+    is_of_caches: bool,
     /// The permit to read everything, kept until the decision is carried out.
     pub(super) _permit: Option<SemaphorePermit<'a>>,
 }
@@ -33,22 +37,22 @@ impl<'a> Evaluation<'a> {
     fn of(observed: Observed, permit: Option<SemaphorePermit<'a>>) -> Self {
         Self {
             decision: decide(&observed.snapshot.observation),
+            is_of_caches: permit.is_none(),
             observed,
             _permit: permit,
         }
     }
 
-    /// Whether a decision from the caches may be carried out: if it writes nothing, or only numbers while the next reconcile
-    /// is soon; if it is a rollback on bad windows, which no other change would prevent; or if nothing can be lost, since
-    /// there is no stable revision, nobody is asked, and a write based on a stale status is refused.
+    /// Whether a decision on what the caches hold may be carried out: if it writes nothing, or only numbers while the next
+    /// reconcile is soon; if it is a rollback on bad windows, which no other change would prevent; or if it goes on with a
+    /// first revision of which nothing can be lost.
     fn is_enough(&self) -> bool {
         let (decision, observation) = (&self.decision, &self.observed.snapshot.observation);
         if decision.is_idle(observation) {
             return true;
         }
-        if observation.status.stable.is_none() && observation.spec.workload_ref.is_none() {
-            let change = decision.status.change.as_ref();
-            return change.is_none_or(|change| !sign_off::is_required(change));
+        if observation.status.stable.is_none() {
+            return self.goes_on();
         }
         if !is_under_way(observation) {
             return false;
@@ -58,6 +62,29 @@ impl<'a> Evaluation<'a> {
         let is_due_soon = decision.requeue_at.is_some_and(|at| at <= soon);
         decision.rolls_back_on_analysis()
             || (is_due_soon && decision.only_updates_evidence(observation))
+    }
+
+    /// Whether it goes on with a first revision that has begun, takes nothing over, and asks nobody: whether it does was
+    /// decided at its start, on the records that were read.
+    fn goes_on(&self) -> bool {
+        let (decision, observation) = (&self.decision, &self.observed.snapshot.observation);
+        let asks = decision
+            .status
+            .change
+            .as_ref()
+            .is_some_and(sign_off::is_required);
+        let moves_traffic = |it: &Action| matches!(it, Action::Traffic(_));
+        observation.status.change.is_some()
+            && observation.spec.workload_ref.is_none()
+            && !asks
+            && !decision.actions.iter().any(moves_traffic)
+    }
+
+    /// Whether everything is to be read again before long, although no event may come.
+    pub(super) fn is_to_be_read_again(&self) -> bool {
+        let change = self.decision.status.change.as_ref();
+        self.is_of_caches
+            && change.is_some_and(|it| it.outcome.is_none() || it.stage == Stage::RollingBack)
     }
 }
 
@@ -69,36 +96,31 @@ fn is_under_way(observation: &Observation) -> bool {
 
 /// Observes and decides; `None` if there is no such Rollout.
 ///
-/// First from the caches, unless a watch may be silent. Where that is not enough, everything is read and decided again.
+/// First on what the caches hold, unless a watch may be silent. Where that is not enough, everything is read and decided again.
 pub(super) async fn evaluate<'a>(
     claim: &Claim,
     context: &'a Context,
 ) -> Result<Option<Evaluation<'a>>, Error> {
     let (namespace, name) = (claim.namespace().unwrap_or_default(), claim.name_any());
     let failure = context.last_failure(claim);
-    let observe = async |from_watches, before| {
+    let observe = async |from_watches| {
         let observer = context.observer.with(from_watches);
         // On the heap, since the future of many reads is large.
-        let observed = Box::pin(observer.observe(&namespace, &name, failure.clone(), before)).await;
+        let observed = Box::pin(observer.observe(&namespace, &name, failure.clone())).await;
         observed.map_err(|error| Error::Read(Box::new(error)))
     };
-    let mut before: Option<Snapshot> = None;
     if context.may_use_caches(claim)
         && failure.is_none()
-        && let Some(observed) = observe(true, None).await?
+        && let Some(observed) = observe(true).await?
     {
         let evaluation = Evaluation::of(observed, None);
         if evaluation.is_enough() {
             return Ok(Some(evaluation));
         }
-        // The lock of the queue is released before all is read.
-        let Observed { snapshot, lock } = evaluation.observed;
-        drop(lock);
-        before = Some(snapshot);
     }
     // The semaphore is never closed.
     let permit = context.full_read_permits.acquire().await.ok();
     context.note_read(claim);
-    let observed = observe(false, before).await?;
+    let observed = observe(false).await?;
     Ok(observed.map(|it| Evaluation::of(it, permit)))
 }

@@ -8,7 +8,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use futures::{FutureExt, StreamExt};
+use futures::{FutureExt, StreamExt, stream};
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 use kube::runtime::controller::{self, Action, Controller};
@@ -34,22 +34,29 @@ const CONCURRENCY: u16 = 256;
 /// Most triggers that are handled as one batch.
 const TRIGGERS: usize = 1_000;
 
-/// Reconciles triggered Rollouts until cancelled; running reconciles are finished first.
+/// Reconciles Rollouts until cancelled; running reconciles are finished first. Those with a change under way are reconciled at
+/// once, the others once the caches are `opened`, and all when they are triggered.
 pub async fn run(
     context: Arc<Context>,
     triggers: mpsc::UnboundedReceiver<Trigger>,
+    opened: impl Future<Output = ()> + Send + 'static,
     cancelled: CancellationToken,
 ) {
     let store = context.observer.caches.claims.clone();
-    let everything = store.state().into_iter();
-    let everything: Vec<_> = everything.map(|it| ObjectRef::from_obj(&*it)).collect();
-    for it in &everything {
-        context.report(it);
-    }
+    let (changing, others): (Vec<_>, Vec<_>) =
+        store.state().into_iter().partition(|it| it.is_under_way());
+    let refer = |claim: Arc<Claim>| ObjectRef::from_obj(&*claim);
+    let of_others = context.clone();
+    let others = stream::once(opened).flat_map(move |()| {
+        let others = others.clone().into_iter().map(refer);
+        let others: Vec<_> = others.inspect(|it| of_others.report(it)).collect();
+        stream::iter(others)
+    });
+    let at_start = stream::iter(changing.into_iter().map(refer)).chain(others);
     let triggers = targets(context.clone(), triggers);
-    Controller::for_stream(futures::stream::pending(), store)
+    Controller::for_stream(stream::pending(), store)
         .with_config(controller::Config::default().concurrency(CONCURRENCY))
-        .reconcile_on(futures::stream::iter(everything).chain(triggers))
+        .reconcile_on(stream::select(at_start.boxed(), triggers.boxed()))
         .graceful_shutdown_on(cancelled.cancelled_owned())
         .run(reconcile, back_off, context)
         .for_each(|result| async move {
@@ -75,6 +82,7 @@ fn targets(
     together.flat_map(move |triggers| {
         let batch = Batch::of(triggers);
         batch.deleted().for_each(|claim| context.forget(claim));
+        batch.lost().for_each(|rollout| context.doubt(rollout));
         if batch.deleted().any(Claim::holds_up_queue) {
             context.waiting.wake();
         }
@@ -84,7 +92,7 @@ fn targets(
         for it in &targets {
             context.report(it);
         }
-        futures::stream::iter(targets)
+        stream::iter(targets)
     })
 }
 
@@ -127,6 +135,7 @@ async fn reconcile_claim(claim: &Claim, context: &Context) -> Result<Action, Err
         context.telemetry.forget(&namespace, &name);
         return Ok(Action::await_change());
     };
+    let is_to_be_read_again = evaluation.is_to_be_read_again();
     let Evaluation {
         observed: Observed {
             snapshot,
@@ -134,6 +143,7 @@ async fn reconcile_claim(claim: &Claim, context: &Context) -> Result<Action, Err
         },
         decision,
         _permit,
+        ..
     } = evaluation;
     let observation = &snapshot.observation;
     context.telemetry.answered(&observation.analysis.windows);
@@ -154,7 +164,11 @@ async fn reconcile_claim(claim: &Claim, context: &Context) -> Result<Action, Err
     if decision.awaits_traffic {
         context.report(&ObjectRef::from_obj(claim));
     }
-    Ok(requeue_at.map_or_else(Action::await_change, |at| Action::requeue(until(at))))
+    let read_due = context.read_due(claim).filter(|_| is_to_be_read_again);
+    let waits = requeue_at.map(until).into_iter().chain(read_due);
+    Ok(waits
+        .min()
+        .map_or_else(Action::await_change, Action::requeue))
 }
 
 /// Exponential backoff, but not past the next deadline; a conflict is retried at once.

@@ -104,6 +104,7 @@ impl Scene {
             telemetry,
             failures: Mutex::default(),
             reported: Mutex::default(),
+            doubted: Mutex::default(),
             read: Mutex::default(),
             full_read_permits: full_read_permits(),
             waiting: Waiting::new(wake),
@@ -252,7 +253,7 @@ async fn a_promotion_that_is_not_written_is_in_no_metric() {
 
 /// The late decision of a leader that was cut off until another took over.
 async fn late(scene: &Scene, actions: Vec<Write>) -> (Snapshot, Decision) {
-    let observed = scene.context.observer.observe("shop", "web", None, None);
+    let observed = scene.context.observer.observe("shop", "web", None);
     let snapshot = Box::pin(observed).await.unwrap().unwrap().snapshot;
     let decision = Decision {
         actions,
@@ -460,7 +461,7 @@ async fn nothing_is_begun_before_it_is_known_what_others_claim() {
     scene
         .claims
         .apply_watcher_event(&Event::Delete((*claim).clone()));
-    let observed = scene.context.observer.observe("shop", "web", None, None);
+    let observed = scene.context.observer.observe("shop", "web", None);
     let snapshot = Box::pin(observed).await.unwrap().unwrap().snapshot;
     assert_eq!(snapshot.observation.conflicts.len(), 1);
     assert!(decide(&snapshot.observation).actions.is_empty());

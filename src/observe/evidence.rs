@@ -142,7 +142,11 @@ impl Observer {
                 return (name.clone(), Ok(spec));
             }
             let template = match tried(|| api.get_opt(name)).await {
-                Ok(Some(template)) => Ok(template.spec),
+                Ok(Some(template)) => {
+                    let cache = &self.caches.template_specs;
+                    cache.reaches(&observation.uid, &template.metadata);
+                    Ok(template.spec)
+                }
                 Ok(None) => Err(format!(
                     "AnalysisTemplate {name} does not exist in this namespace: create it, or remove it from analysis.templates"
                 )),

@@ -10,6 +10,7 @@ use countersign_api::{
 };
 use countersign_core::observation::workload::{Integrity, ReplicaSet};
 use countersign_core::provenance::digest;
+use countersign_core::rollout::conditions::FOREIGN_PODS;
 use countersign_core::workload::scaling;
 use futures::future::join_all;
 use k8s_openapi::api::apps::v1::ReplicaSet as ApiReplicaSet;
@@ -90,6 +91,15 @@ impl Observer {
             ..
         } = listing;
         foreign.sort();
+        for (set, _) in &own {
+            let metadata = ObjectMeta {
+                namespace: Some(namespace.to_owned()),
+                name: Some(set.name.clone()),
+                resource_version: Some(set.version.clone()),
+                ..ObjectMeta::default()
+            };
+            self.caches.written.replica_sets.reaches(&uid, &metadata);
+        }
         let own = own.into_iter().map(|(own, compared)| async move {
             let integrity = match compared {
                 Compared::As(integrity) => integrity,
@@ -111,14 +121,14 @@ impl Observer {
     }
 
     /// The ReplicaSets as their watch has reported them; `None` if they have to be read: if one is missing or not as it was
-    /// decided, or if a change may begin, for which those of others are looked for, too.
+    /// decided; or if those of others are looked for, too, since a change may begin or they are reported.
     fn watched_sets(
         &self,
         rollout: &Rollout,
         namespace: &str,
         uid: &str,
     ) -> Option<Vec<ReplicaSet>> {
-        if !self.from_watches || may_begin(rollout) {
+        if !self.from_watches || may_begin(rollout) || has_foreign_pods(rollout) {
             return None;
         }
         let sets = self
@@ -269,6 +279,13 @@ impl<'a> Listing<'a> {
 fn has_none_yet(rollout: &Rollout, hash: &str) -> bool {
     let change = rollout.status.as_ref().and_then(|it| it.change.as_ref());
     change.is_some_and(|it| it.initial && !it.begun && it.pod_template_hash == hash)
+}
+
+/// Whether the status reports pods of others, which may be gone by now.
+fn has_foreign_pods(rollout: &Rollout) -> bool {
+    let conditions = rollout.status.iter().flat_map(|it| &it.conditions);
+    let mut reported = conditions.filter(|it| it.type_ == FOREIGN_PODS);
+    reported.any(|it| it.status == "True")
 }
 
 /// Whether a change may begin: none is under way, and the Rollout is neither as its stable revision nor as its last change.

@@ -31,7 +31,11 @@ impl Observer {
         let services = named.iter().copied().chain(former).map(async |name| {
             let service = match self.watched_service(namespace, name) {
                 Some(known) => Some(known),
-                None => tried(|| api.get_opt(name)).await?.map(Selection::from),
+                None => tried(|| api.get_opt(name)).await?.map(|service| {
+                    let cache = &self.caches.written.services;
+                    cache.reaches(&rollout.uid().unwrap_or_default(), &service.metadata);
+                    Selection::from(service)
+                }),
             };
             Ok::<_, kube::Error>((name.clone(), service))
         });

@@ -16,14 +16,12 @@ impl Observer {
     /// Observes one Rollout; `None` if it does not exist. One in deletion is observed as long as it exists: whatever
     /// keeps it, its canary must not keep its share.
     ///
-    /// `failure` is the error of the last reconcile, for the status. Prometheus is not queried again for
-    /// evidence `before` of the same resourceVersion.
+    /// `failure` is the error of the last reconcile, for the status.
     pub async fn observe(
         &self,
         namespace: &str,
         name: &str,
         failure: Option<Failure>,
-        before: Option<Snapshot>,
     ) -> Result<Option<Observed>, kube::Error> {
         let Some((mut rollout, unknown)) = self.stored(namespace, name).await? else {
             return Ok(None);
@@ -62,18 +60,7 @@ impl Observer {
         // The time after all reads, so that an input that expired before another was created does not
         // count.
         observation.now = clock::now();
-        let version = rollout.resource_version();
-        match before.filter(|before| before.rollout.resource_version() == version) {
-            Some(Snapshot {
-                observation: it, ..
-            }) => {
-                (
-                    observation.analysis.windows,
-                    observation.analysis.objectives,
-                ) = (it.analysis.windows, it.analysis.objectives);
-            }
-            None => self.evidence(&mut observation, &effective).await,
-        }
+        self.evidence(&mut observation, &effective).await;
         let lock = self.order(&mut observation, &effective).await; // last, since it holds the lock
         let snapshot = Snapshot {
             rollout,

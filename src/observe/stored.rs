@@ -1,8 +1,8 @@
 //! Reads a Rollout whose status this build cannot parse: written by a newer build, or past admission.
 
 use countersign_api::{Rollout, RolloutStatus};
-use kube::Api;
 use kube::core::{ApiResource, DynamicObject};
+use kube::{Api, ResourceExt};
 use serde_json::{Map, Value};
 
 use super::observer::Observer;
@@ -27,7 +27,14 @@ impl Observer {
         let rollouts: Api<Rollout> = Api::namespaced(self.client.clone(), namespace);
         match tried(|| rollouts.get_opt(name)).await {
             Err(kube::Error::SerdeError(_)) => {}
-            found => return Ok(found?.map(|rollout| (rollout, None))),
+            found => {
+                let found = found?;
+                if let Some(rollout) = &found {
+                    let (uid, cache) = (rollout.uid(), &self.caches.written.rollouts);
+                    cache.reaches(&uid.unwrap_or_default(), &rollout.metadata);
+                }
+                return Ok(found.map(|rollout| (rollout, None)));
+            }
         }
         let kind = ApiResource::erase::<Rollout>(&());
         let rollouts: Api<DynamicObject> =

@@ -13,6 +13,8 @@ use crate::watch::trigger::{Scope, Trigger};
 #[derive(Debug, Default)]
 pub struct Batch {
     named: HashSet<ObjectRef<Claim>>,
+    /// Those of the named that have lost an object.
+    lost: HashSet<ObjectRef<Claim>>,
     /// The deleted Rollouts, by namespace.
     deleted: BTreeMap<Option<String>, Vec<Arc<Claim>>>,
     governed: Vec<Scope>,
@@ -37,6 +39,10 @@ impl Batch {
                 Trigger::Related(rollout) => {
                     batch.named.insert(rollout);
                 }
+                Trigger::Lost(rollout) => {
+                    batch.lost.insert(rollout.clone());
+                    batch.named.insert(rollout);
+                }
                 Trigger::Deleted(claim) => {
                     let namespace = claim.metadata.namespace.clone();
                     batch.deleted.entry(namespace).or_default().push(claim);
@@ -53,6 +59,11 @@ impl Batch {
         self.deleted.values().flatten().map(|claim| &**claim)
     }
 
+    /// The Rollouts that have lost an object.
+    pub fn lost(&self) -> impl Iterator<Item = &ObjectRef<Claim>> {
+        self.lost.iter()
+    }
+
     /// The Rollouts to reconcile. `labels` are those of a namespace, if they are known.
     #[must_use]
     pub fn rollouts(
@@ -62,6 +73,7 @@ impl Batch {
     ) -> HashSet<ObjectRef<Claim>> {
         let Self {
             mut named,
+            lost: _,
             deleted,
             governed,
             frozen,

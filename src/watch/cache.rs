@@ -162,8 +162,8 @@ struct Awaited {
 enum What {
     /// Of this version, or a later one.
     Version(u64),
-    /// Another one than that with this uid, or none.
-    Gone(String),
+    /// Another one than that with this uid, or none once this version is reached, in which it was still there.
+    Gone { uid: String, after: u64 },
 }
 
 /// An object of which another leader may have written this version.
@@ -196,6 +196,12 @@ impl Cache {
         let cache = Self::default();
         cache.change(|state| state.is_open = true);
         cache
+    }
+
+    /// Whether it answers at all.
+    #[must_use]
+    pub fn answers(&self) -> bool {
+        self.answer(|_| Some(())).is_some()
     }
 
     /// Whether the objects are listed.
@@ -263,18 +269,20 @@ impl Cache {
         self.of_rollout(namespace, service)
     }
 
-    /// Notes an own write: nothing is answered about its Rollout until the watch has reported the written object.
-    pub fn wrote(&self, rollout: &str, written: &ObjectMeta) {
-        let version = integer(written.resource_version.as_deref());
+    /// Notes an own write, or what was read live: nothing is answered about its Rollout until the watch has reported that
+    /// object.
+    pub fn reaches(&self, rollout: &str, object: &ObjectMeta) {
+        let version = integer(object.resource_version.as_deref());
         // What is no integer is awaited until the next list.
         let what = What::Version(version.unwrap_or(u64::MAX));
-        self.await_own(key_of(written), rollout, what);
+        self.await_own(key_of(object), rollout, what);
     }
 
     /// Notes an own deletion of the object with this uid.
     pub fn deleted(&self, rollout: &str, namespace: &str, name: &str, uid: &str) {
         let key = (namespace.to_owned(), name.to_owned());
-        self.await_own(key, rollout, What::Gone(uid.to_owned()));
+        let uid = uid.to_owned();
+        self.await_own(key, rollout, What::Gone { uid, after: 0 });
     }
 
     fn await_own(&self, key: Key, rollout: &str, what: What) {
@@ -307,7 +315,10 @@ impl Cache {
                 let awaited = Awaited {
                     rollout: it.of.clone().unwrap_or_default(),
                     since,
-                    what: What::Gone(it.uid.clone()),
+                    what: What::Gone {
+                        uid: it.uid.clone(),
+                        after: 0,
+                    },
                 };
                 (key.clone(), awaited)
             });
@@ -442,9 +453,17 @@ impl State {
         self.settle(key);
     }
 
-    fn wait_for(&mut self, key: Key, awaited: Awaited) {
+    fn wait_for(&mut self, key: Key, mut awaited: Awaited) {
+        let mut all = std::mem::take(&mut self.awaited);
+        all.retain(|key, it| !self.has_reached(key, it));
+        self.awaited = all;
         let before = self.awaited.get(&key);
         let is_newer = before.is_none_or(|it| it.since <= awaited.since);
+        if let (What::Gone { after, .. }, Some(before)) = (&mut awaited.what, before)
+            && let What::Version(version) = before.what
+        {
+            *after = version;
+        }
         if is_newer && !self.has_reached(&key, &awaited) {
             self.awaited.insert(key, awaited);
         }
@@ -464,7 +483,8 @@ impl State {
             (What::Version(version), Some(known)) => known.version >= *version,
             // It was deleted since, or its creation is not reported yet.
             (What::Version(version), None) => self.progress >= *version,
-            (What::Gone(uid), known) => known.is_none_or(|known| known.uid != *uid),
+            (What::Gone { uid, .. }, Some(known)) => known.uid != *uid,
+            (What::Gone { after, .. }, None) => self.progress >= *after,
         }
     }
 }

@@ -23,8 +23,10 @@ use crate::watch::claim::Claim;
 use crate::watch::pruned::{rollout, rollout_of_label, rollout_of_set};
 use crate::watch::records::rollout_of_record;
 use crate::watch::routes::Routes;
-use crate::watch::task::SMALL;
 use crate::watch::watched::{WatchedFreeze, WatchedPolicy, WatchedTemplate};
+
+/// Versions per page of the lists of a new leader.
+const PAGE: u32 = 500;
 
 /// The caches of the watches.
 #[derive(Clone, Debug)]
@@ -115,13 +117,24 @@ impl Caches {
         let sets = Api::<ReplicaSet>::all(client.clone());
         let records = Api::<RolloutRun>::all(client.clone());
         let jobs = Api::<Job>::all(client.clone());
-        let all = ListParams::default();
+        let all = ListParams::default().limit(PAGE);
         let owned = all.clone().labels(&format!("{MANAGED_BY_LABEL}={MANAGER}"));
         tokio::join!(
-            open(&self.written.rollouts, &rollouts, &all, rollout),
-            open(&self.written.replica_sets, &sets, &owned, rollout_of_set),
-            open(&self.written.records, &records, &all, rollout_of_record),
-            open(&self.written.jobs, &jobs, &owned, rollout_of_label),
+            open(&self.written.rollouts, &rollouts, &all, |it| {
+                Some(listed(it, rollout(it)))
+            }),
+            // One without the label by which they are watched is never reported, so that its Rollout's are read.
+            open(&self.written.replica_sets, &sets, &all, |it| {
+                let set = listed(it, Some(rollout_of_set(it)?));
+                let version = set.version.filter(|_| is_managed(it));
+                Some(Listed { version, ..set })
+            }),
+            open(&self.written.records, &records, &all, |it| {
+                Some(listed(it, rollout_of_record(it)))
+            }),
+            open(&self.written.jobs, &jobs, &owned, |it| {
+                Some(listed(it, rollout_of_label(it)))
+            }),
         );
     }
 
@@ -135,18 +148,34 @@ impl Caches {
     }
 }
 
-/// The Rollout to which an object belongs, as its cache knows it.
-type RolloutOf = fn(&ObjectMeta) -> Option<String>;
+/// What a cache has to reach of an object; `None` if it is no object of the controller.
+type Reach = fn(&ObjectMeta) -> Option<Listed>;
+
+/// An object of this Rollout, if it is known, as its cache names it.
+fn listed(metadata: &ObjectMeta, rollout: Option<String>) -> Listed {
+    Listed {
+        namespace: metadata.namespace.clone().unwrap_or_default(),
+        name: metadata.name.clone().unwrap_or_default(),
+        rollout: rollout.unwrap_or_default(),
+        version: integer(metadata.resource_version.as_deref()),
+    }
+}
+
+/// Whether an object has the label by which those of the controller are watched.
+fn is_managed(metadata: &ObjectMeta) -> bool {
+    let labels = metadata.labels.as_ref();
+    labels.is_some_and(|it| it.get(MANAGED_BY_LABEL).is_some_and(|it| it == MANAGER))
+}
 
 /// Opens one cache, by the versions of the objects that it has to reach.
-async fn open<K>(cache: &Cache, api: &Api<K>, of: &ListParams, rollout: RolloutOf)
+async fn open<K>(cache: &Cache, api: &Api<K>, of: &ListParams, reach: Reach)
 where
     K: Resource + Clone + DeserializeOwned + Debug,
 {
     while !cache.is_complete() {
         tokio::time::sleep(CACHES_POLL).await;
     }
-    while let Err(error) = try_open(cache, api, of, rollout).await {
+    while let Err(error) = try_open(cache, api, of, reach).await {
         tracing::warn!(error = %sentence(&error), "the versions of objects could not be listed; until then Rollouts are read");
         tokio::time::sleep(LEASE_RETRY).await;
     }
@@ -156,22 +185,17 @@ async fn try_open<K>(
     cache: &Cache,
     api: &Api<K>,
     of: &ListParams,
-    rollout: RolloutOf,
+    reach: Reach,
 ) -> Result<(), kube::Error>
 where
     K: Resource + Clone + DeserializeOwned + Debug,
 {
     let since = Instant::now();
-    let mut page = of.clone().limit(SMALL);
+    let mut page = of.clone();
     let mut all = Vec::new();
     loop {
         let list = api.list_metadata(&page).await?;
-        all.extend(list.items.iter().map(|it| Listed {
-            namespace: it.namespace().unwrap_or_default(),
-            name: it.name_any(),
-            rollout: rollout(&it.metadata).unwrap_or_default(),
-            version: integer(it.metadata.resource_version.as_deref()),
-        }));
+        all.extend(list.items.iter().filter_map(|it| reach(&it.metadata)));
         let more = list.metadata.continue_.filter(|token| !token.is_empty());
         let Some(token) = more else {
             let version = integer(list.metadata.resource_version.as_deref());

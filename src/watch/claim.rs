@@ -234,6 +234,13 @@ impl Claim {
         change.is_some_and(|change| change.outcome.is_none())
     }
 
+    /// Whether a change is in progress, or is being rolled back.
+    #[must_use]
+    pub fn is_under_way(&self) -> bool {
+        let change = self.status.change.as_ref();
+        self.is_changing() || change.is_some_and(|change| change.stage == "RollingBack")
+    }
+
     /// Whether changes that wait in the queue may advance once this Rollout is deleted: it takes a place among the
     /// changes under way, or stands before them.
     #[must_use]

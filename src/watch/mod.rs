@@ -340,13 +340,21 @@ impl<K: Cached<DynamicType = ()>> Owned<K> {
             version: (self.version)(it),
             subject: owner(it.meta()).map_or(0, |rollout| subject_of(&rollout)),
         });
+        let is_lost = matches!(event, watcher::Event::Delete(_));
         match (news, object(event)) {
             (News::New, Some(it)) if (self.is_expected)(&it) => Vec::new(),
             (News::New | News::Changed, Some(it)) => {
-                let rollout = owner(it.meta()).map(Trigger::Related);
-                rollout.into_iter().collect()
+                let trigger = if is_lost {
+                    Trigger::Lost
+                } else {
+                    Trigger::Related
+                };
+                owner(it.meta()).map(trigger).into_iter().collect()
             }
-            (News::Gone(rollouts), _) => among(claims, &rollouts),
+            (News::Gone(rollouts), _) => {
+                let rollouts = among(claims, &rollouts).into_iter();
+                rollouts.map(Trigger::lost).collect()
+            }
             _ => Vec::new(),
         }
     }

@@ -108,14 +108,14 @@ fn triggers(
     claims: &Store<Claim>,
     event: watcher::Event<WatchedService>,
 ) -> Vec<Trigger> {
+    // The first list is news of nothing: all Rollouts are reconciled at the start anyway.
+    let is_first_list = !objects.is_listed();
     let news = objects.news(&event, |it| Seen {
         version: hash(&it.spec.selector),
         subject: it.subject(),
     });
-    // Before the first list is complete no decision is made from it.
-    let is_listed = matches!(event, watcher::Event::InitApply(_));
     match (news, object(event)) {
-        (News::New, Some(_)) if is_listed => Vec::new(),
+        (News::New, Some(_)) if is_first_list => Vec::new(),
         (News::New | News::Changed, Some(it)) => naming(claims, |named| named == it.subject()),
         (News::Gone(services), _) => naming(claims, |named| services.contains(&named)),
         _ => Vec::new(),

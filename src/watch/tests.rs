@@ -84,6 +84,7 @@ fn a_new_list_of_replica_sets_concerns_those_rollouts_alone_whose_sets_have_chan
         let triggers = sets.triggers(&mut objects, &claims, event);
         let names = triggers.into_iter().map(|trigger| match trigger {
             Trigger::Related(rollout) => rollout.name,
+            Trigger::Lost(rollout) => format!("lost one of {}", rollout.name),
             other => format!("{other:?}"),
         });
         names.collect::<Vec<_>>()
@@ -105,7 +106,10 @@ fn a_new_list_of_replica_sets_concerns_those_rollouts_alone_whose_sets_have_chan
         let concerned = on(watcher::Event::InitApply(listed));
         assert_eq!(concerned, Vec::from_iter(expected));
     }
-    assert_eq!(on(watcher::Event::InitDone), ["lost"]);
+    assert_eq!(on(watcher::Event::InitDone), ["lost one of lost"]);
+    // So is one without the label by which it is watched.
+    let unlabelled = watcher::Event::Delete(set("2", "changed", 0));
+    assert_eq!(on(unlabelled), ["lost one of changed"]);
 }
 
 fn freeze(uid: &str, generation: i64, team: Option<&str>) -> WatchedFreeze {

@@ -66,6 +66,18 @@ pub enum Trigger {
     Frozen(Scope),
     /// An object of the Rollout has changed.
     Related(ObjectRef<Claim>),
+    /// An object of the Rollout is in its watch no more: it was deleted, or its label was edited, with which it is watched.
+    Lost(ObjectRef<Claim>),
+}
+
+impl Trigger {
+    /// The same, as an object of the Rollout is in its watch no more.
+    pub(super) fn lost(self) -> Self {
+        match self {
+            Self::Related(rollout) => Self::Lost(rollout),
+            other => other,
+        }
+    }
 }
 
 /// Triggers the Rollouts that an event concerns.

@@ -55,27 +55,22 @@ async fn a_rollout_at_rest_that_an_event_concerns_costs_no_read() {
 }
 
 #[tokio::test]
-async fn a_first_revision_costs_no_read_of_its_rollout() {
+async fn a_first_revision_that_has_begun_costs_no_read() {
     let mut scene = Scene::new();
     scene.deploy("web", "app:1");
-    let mut reads = Vec::new();
+    scene.watches().await;
+    kinds_read(&scene);
+    scene.reconcile_reported("web").await.unwrap();
+    let at_its_start = ["replicasets", "rolloutruns", "rollouts"];
+    assert_eq!(kinds_read(&scene), at_its_start);
     for _ in 0..3 {
+        scene.pods_are_ready();
         scene.watches().await;
         kinds_read(&scene);
         scene.reconcile_reported("web").await.unwrap();
-        reads.extend(kinds_read(&scene));
-        if scene.status("web")["phase"] == "Stable" {
-            break;
-        }
-        scene.pods_are_ready();
+        assert_eq!(kinds_read(&scene), [""; 0]);
     }
     assert_eq!(scene.status("web")["phase"], "Stable");
-    let of = |kind: &str| reads.iter().filter(|it| *it == kind).count();
-    for kind in ["rollouts", "interventions"] {
-        assert_eq!(of(kind), 0, "{reads:?}");
-    }
-    let why = "those of others are looked for once";
-    assert_eq!(of("replicasets"), 1, "{why}: {reads:?}");
 }
 
 #[tokio::test]
@@ -157,6 +152,17 @@ async fn law_11_a_replica_set_that_is_not_as_recorded_is_read() {
         conditions.iter().any(|it| it["type"] == "Tampered"),
         "{status}"
     );
+}
+
+#[tokio::test]
+async fn law_11_a_replica_set_that_its_watch_shows_no_more_is_looked_for() {
+    let mut scene = at_rest().await;
+    let lost = Trigger::Lost(ObjectRef::new("web").within("shop"));
+    assert_eq!(triggers::reconciled_by(&scene, vec![lost]).await, ["web"]);
+    scene.reconcile_reported("web").await.unwrap();
+    assert_eq!(kinds_read(&scene), ["replicasets", "rollouts"]);
+    scene.reconcile_reported("web").await.unwrap();
+    assert_eq!(kinds_read(&scene), [""; 0]);
 }
 
 #[tokio::test]

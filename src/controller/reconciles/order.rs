@@ -159,7 +159,7 @@ async fn nobody_waits_for_a_change_whose_end_the_operator_has_just_written() {
         let written: ObjectMeta =
             serde_json::from_value(stored(&scene, "api")["metadata"].clone()).unwrap();
         let uid = written.uid.clone().unwrap();
-        scene.context.actor.rollouts.wrote(&uid, &written);
+        scene.context.actor.written.rollouts.reaches(&uid, &written);
         scene.reconcile_reported("web").await.unwrap();
         assert_eq!(scene.status("web")["change"]["stage"], "Stepping");
     }

@@ -3,7 +3,7 @@
 use super::*;
 
 /// The names of the Rollouts that these triggers reconcile.
-async fn reconciled_by(scene: &Scene, triggers: Vec<Trigger>) -> Vec<String> {
+pub(super) async fn reconciled_by(scene: &Scene, triggers: Vec<Trigger>) -> Vec<String> {
     let (send, receive) = mpsc::unbounded_channel();
     for trigger in triggers {
         send.send(trigger).unwrap();

@@ -81,7 +81,7 @@ fn nothing_is_answered_before_the_first_list_and_before_other_leaders_writes_are
 #[test]
 fn law_5_nothing_is_answered_about_a_rollout_until_its_own_write_is_reported() {
     let cache = listed();
-    cache.wrote("web", &written("web-a", "8"));
+    cache.reaches("web", &written("web-a", "8"));
     assert_eq!(versions(&cache), None);
     assert_eq!(cache.of_rollout("shop", "other"), Some(Vec::new()));
     // One of the same name in another namespace.
@@ -94,7 +94,7 @@ fn law_5_nothing_is_answered_about_a_rollout_until_its_own_write_is_reported() {
     assert_eq!(versions(&cache), Some(vec![10, 9]));
 
     // One that was created.
-    cache.wrote("web", &written("web-c", "12"));
+    cache.reaches("web", &written("web-c", "12"));
     on(&cache, Event::Apply(set("web-a", "1", 11)));
     assert_eq!(versions(&cache), None);
     on(&cache, Event::Apply(set("web-c", "3", 12)));
@@ -115,6 +115,18 @@ fn law_5_nothing_is_answered_until_an_own_deletion_is_reported() {
 }
 
 #[test]
+fn law_5_an_own_creation_that_is_not_reported_hides_no_deletion_after_it() {
+    let cache = listed();
+    cache.reaches("web", &written("web-b", "8"));
+    cache.deleted("web", "shop", "web-b", "2");
+    assert_eq!(versions(&cache), None);
+    on(&cache, Event::Apply(set("web-b", "2", 8)));
+    assert_eq!(versions(&cache), None, "its deletion is not reported");
+    on(&cache, Event::Delete(set("web-b", "2", 9)));
+    assert_eq!(versions(&cache), Some(vec![5]));
+}
+
+#[test]
 fn an_object_is_the_latest_until_it_is_written_or_another_version_is_reported() {
     let cache = Cache::default();
     list(&cache, vec![set("web-a", "1", 5)]);
@@ -124,7 +136,7 @@ fn an_object_is_the_latest_until_it_is_written_or_another_version_is_reported() 
     assert!(is_latest("5"));
     assert!(!is_latest("4") && !is_latest("not an integer"));
     assert!(!cache.is_latest(&written("web-b", "5")), "it is not there");
-    cache.wrote("web", &written("web-a", "7"));
+    cache.reaches("web", &written("web-a", "7"));
     assert!(!is_latest("5"));
     on(&cache, Event::Apply(set("web-a", "1", 7)));
     assert!(!is_latest("5") && is_latest("7"));
@@ -133,7 +145,7 @@ fn an_object_is_the_latest_until_it_is_written_or_another_version_is_reported() 
 #[test]
 fn a_list_that_begins_after_an_own_write_includes_it() {
     let cache = listed();
-    cache.wrote("web", &written("web-a", "not an integer"));
+    cache.reaches("web", &written("web-a", "not an integer"));
     on(&cache, Event::Apply(set("web-a", "1", 8)));
     assert_eq!(versions(&cache), None);
     // A backup was restored, so versions have gone back.
@@ -143,7 +155,7 @@ fn a_list_that_begins_after_an_own_write_includes_it() {
     assert_eq!(versions(&cache), Some(vec![3]));
 
     on(&cache, Event::Init);
-    cache.wrote("web", &written("web-a", "5"));
+    cache.reaches("web", &written("web-a", "5"));
     on(&cache, Event::InitApply(set("web-a", "1", 4)));
     on(&cache, Event::InitDone);
     assert_eq!(versions(&cache), None, "the list may be from before");
@@ -174,14 +186,21 @@ fn a_new_leader_waits_for_what_others_have_written() {
         namespace: "shop".into(),
         name: "web-a".into(),
         rollout: "web".into(),
-        version: Some(version),
+        version,
     };
-    cache.open(Instant::now(), 9, vec![of_a(8)]);
+    cache.open(Instant::now(), 9, vec![of_a(Some(8))]);
     assert_eq!(versions(&cache), None);
     on(&cache, Event::Apply(set("web-a", "1", 8)));
     assert_eq!(versions(&cache), None, "the other one was deleted");
     on(&cache, Event::Delete(set("web-b", "2", 9)));
     assert_eq!(versions(&cache), Some(vec![8]));
+    // One that the watch does not show is read until the controller has written it.
+    cache.open(Instant::now(), 9, vec![of_a(None)]);
+    on(&cache, Event::Apply(set("web-b", "3", 10)));
+    assert_eq!(versions(&cache), None);
+    cache.reaches("web", &written("web-a", "11"));
+    on(&cache, Event::Apply(set("web-a", "1", 11)));
+    assert_eq!(versions(&cache), Some(vec![11, 10]));
 }
 
 #[test]

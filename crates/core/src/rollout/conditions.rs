@@ -20,7 +20,7 @@ use crate::workload::adoption::{condition, step};
 use crate::workload::{cleanup, tampering};
 
 /// The condition that reports foreign pods.
-const FOREIGN_PODS: &str = "ForeignPods";
+pub const FOREIGN_PODS: &str = "ForeignPods";
 
 /// Whether pods of others were found among those that the Rollout selects.
 pub(super) fn has_foreign_pods(observation: &Observation) -> bool {
