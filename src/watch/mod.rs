@@ -16,8 +16,8 @@
 //! | Namespaces | labels | which policies govern, criticality |
 //! | Deployments, from the first that is adopted | nothing | triggers |
 //!
-//! The other inputs of a decision (pods, what people have said) are read live. What the caches give is
-//! confirmed before anything is written on it, unless there is no stable revision yet (`docs/decisions/036`).
+//! The other inputs of a decision (pods, what people have said) are read live, and so is everything before a write, but for
+//! the exceptions that `docs/decisions/036` names.
 //!
 //! A watch that was disconnected for too long lists its objects again. Then only Rollouts are reconciled whose objects
 //! have changed since (`objects`): every restart of an API server would otherwise cost a reconcile of every Rollout.

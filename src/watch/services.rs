@@ -89,7 +89,7 @@ pub(super) fn watch_services(
     claims: &Store<Claim>,
     send: mpsc::UnboundedSender<Trigger>,
 ) -> Cache {
-    // Whatever other leaders have written is confirmed before a write.
+    // What other leaders have written is read before a write, as everything is.
     let cache = Cache::opened();
     let kept = cache.clone();
     let events = watcher(
