@@ -106,8 +106,8 @@ pub(super) async fn evaluate<'a>(
     let observe = async |from_watches| {
         let observer = context.observer.with(from_watches);
         // On the heap, since the future of many reads is large.
-        let observed = Box::pin(observer.observe(&namespace, &name, failure.clone())).await;
-        observed.map_err(|error| Error::Read(Box::new(error)))
+        let read = Box::pin(observer.observe(&namespace, &name, failure.clone())).await;
+        read.map_err(|error| Error::Read(Box::new(error)))
     };
     if context.may_use_caches(claim)
         && failure.is_none()

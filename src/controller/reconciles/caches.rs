@@ -499,7 +499,7 @@ async fn a_route_that_its_watch_has_not_kept_is_read() {
 #[tokio::test]
 async fn law_5_a_route_is_read_until_its_watch_has_reported_an_own_write() {
     let mut scene = routed().await;
-    write(&scene, patched()).await;
+    Box::pin(write(&scene, patched())).await;
     assert_eq!(routes_read(&mut scene).await, 2);
     let caches = scene.context.observer.caches.clone();
     caches.report_route(scene.server.get(HTTP_ROUTE).unwrap());
@@ -548,7 +548,7 @@ async fn law_5_every_own_write_to_a_router_is_waited_for() {
         let uid = rollout(&scene)["metadata"]["uid"].clone();
         let own = || cache.of_rollout("shop", uid.as_str().unwrap());
         assert!(own().is_some(), "{action:?}");
-        write(&scene, action.clone()).await;
+        Box::pin(write(&scene, action.clone())).await;
         assert_eq!(own(), None, "{action:?}");
     }
     let paths = scene.server.paths("httproutes");
