@@ -9,7 +9,6 @@ use countersign_api::{
     TEMPLATE_DIGEST_ANNOTATION,
 };
 use countersign_core::observation::workload::{Integrity, ReplicaSet};
-use countersign_core::provenance::digest;
 use countersign_core::rollout::conditions::FOREIGN_PODS;
 use countersign_core::workload::scaling;
 use futures::future::join_all;
@@ -121,14 +120,14 @@ impl Observer {
     }
 
     /// The ReplicaSets as their watch has reported them; `None` if they have to be read: if one is missing or not as it was
-    /// decided; or if those of others are looked for, too, since a change may begin or they are reported.
+    /// decided, or if pods of others are reported.
     fn watched_sets(
         &self,
         rollout: &Rollout,
         namespace: &str,
         uid: &str,
     ) -> Option<Vec<ReplicaSet>> {
-        if !self.from_watches || may_begin(rollout) || has_foreign_pods(rollout) {
+        if !self.from_watches || has_foreign_pods(rollout) {
             return None;
         }
         let sets = self
@@ -286,23 +285,6 @@ fn has_foreign_pods(rollout: &Rollout) -> bool {
     let conditions = rollout.status.iter().flat_map(|it| &it.conditions);
     let mut reported = conditions.filter(|it| it.type_ == FOREIGN_PODS);
     reported.any(|it| it.status == "True")
-}
-
-/// Whether a change may begin: none is under way, and the Rollout is neither as its stable revision nor as its last change.
-fn may_begin(rollout: &Rollout) -> bool {
-    let Some(status) = &rollout.status else {
-        return true;
-    };
-    let change = status.change.as_ref();
-    if change.is_some_and(|it| it.outcome.is_none()) {
-        return false;
-    }
-    let spec = &rollout.spec;
-    let canary = &spec.strategy.canary;
-    let digest = digest::change_digest(&spec.template, rollout.annotations(), canary);
-    let stable = status.stable.iter().map(|it| &it.digest);
-    let mut known = stable.chain(change.map(|it| &it.digest));
-    !known.any(|known| *known == digest)
 }
 
 /// The revisions that should have a ReplicaSet: the stable one, or a first one, and a canary from its first step until
