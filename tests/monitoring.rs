@@ -176,8 +176,8 @@ fn is<T: DeserializeOwned>(value: &str) -> bool {
 
 /// How a reconcile ends.
 fn results() -> BTreeSet<String> {
-    let source = read("src/controller/mod.rs");
-    let (_, body) = source.split_once("    fn result(&self) -> ").unwrap();
+    let source = read("src/controller/error.rs");
+    let (_, body) = source.split_once(" fn result(&self) -> ").unwrap();
     let (body, _) = body.split_once("\n    }\n").unwrap();
     let errors = body.split('"').skip(1).step_by(2);
     errors.chain(["ok"]).map(ToOwned::to_owned).collect()
