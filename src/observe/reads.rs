@@ -90,15 +90,15 @@ where
     Ok((page.items, more))
 }
 
-/// Retries a read if the API server failed or the response was lost, but not if it refused or is
-/// overloaded.
+/// Retries a read if the API server failed or the response was lost, or if the version of a list has expired, but not if it
+/// refused or is overloaded.
 pub(super) async fn tried<T, F>(read: impl Fn() -> F) -> Result<T, kube::Error>
 where
     F: Future<Output = Result<T, kube::Error>>,
 {
     for _ in 1..TRIES {
         match read().await {
-            Err(kube::Error::Api(status)) if status.code >= 500 => {}
+            Err(kube::Error::Api(status)) if status.code >= 500 || status.code == 410 => {}
             Err(kube::Error::Service(_) | kube::Error::HyperError(_)) => {}
             answer => return answer,
         }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use countersign_api::step::Tier;
-use countersign_api::{Rollout, Selector};
+use countersign_api::{Rollout, RouteKind, Selector};
 use countersign_core::reason::Reason;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use k8s_openapi::jiff::Timestamp;
@@ -148,12 +148,17 @@ pub struct ClaimTraffic {
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct ClaimRoute {
-    /// Its kind, as written.
+    /// Its kind, as written, or the default: no default of a list is stored.
+    #[serde(default = "default_kind")]
     pub kind: String,
     /// Its name.
     pub name: String,
     /// The DestinationRule of its subsets.
     pub destination_rule: Option<ClaimSubsets>,
+}
+
+fn default_kind() -> String {
+    RouteKind::default().as_str().to_owned()
 }
 
 /// A DestinationRule of a Rollout.
@@ -312,6 +317,16 @@ mod tests {
         });
         let claim: Claim = serde_json::from_value(claim).unwrap();
         claim.place_in_queue()
+    }
+
+    #[test]
+    fn a_route_without_a_kind_is_an_http_route() {
+        let routes = json!([{ "name": "web" }, { "kind": "GRPCRoute", "name": "api" }]);
+        let claim =
+            json!({ "spec": { "strategy": { "canary": { "traffic": { "routes": routes } } } } });
+        let claim: Claim = serde_json::from_value(claim).unwrap();
+        let kinds: Vec<_> = claim.routes().map(|it| it.kind.as_str()).collect();
+        assert_eq!(kinds, ["HTTPRoute", "GRPCRoute"]);
     }
 
     #[test]

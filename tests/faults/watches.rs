@@ -38,21 +38,6 @@ async fn law_5_false_watch_events_change_nothing() {
     all_end_well(runs).await;
 }
 
-/// Reads go to another API server than the watches, whose cache is seconds behind.
-#[tokio::test]
-async fn cached_reads_may_be_stale() {
-    let lag = Duration::from_secs(3);
-    let runs = Story::ALL.into_iter().map(|story| {
-        let faults = Faults::of(move |request| when(request.cached, Fault::Stale(lag)));
-        (
-            format!("{story:?}"),
-            vec!["Stale"],
-            run_story(story, faults),
-        )
-    });
-    all_end_well(runs).await;
-}
-
 /// One kind at a time is never reported.
 #[tokio::test]
 async fn one_watch_that_is_refused_for_ever_stalls_no_other() {

@@ -25,7 +25,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
-use tokio::{net::TcpListener, time::Instant};
+use tokio::net::TcpListener;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use events::altered;
@@ -51,8 +51,6 @@ pub struct ProxiedRequest {
     pub name: String,
     /// Whether it is a watch.
     pub watch: bool,
-    /// Whether it may be answered from a cache (`resourceVersion=0`).
-    pub cached: bool,
     /// Number of earlier requests with the same method, path, content type and query, apart from a
     /// watch's resourceVersion.
     pub before: usize,
@@ -93,8 +91,6 @@ pub enum Fault {
     KillAfter,
     /// A fault of a watch's events.
     Events(Events),
-    /// A read that may be answered from a cache gets a response that is this old.
-    Stale(Duration),
     /// It is neither forwarded nor answered, and the connection stays open.
     Hang,
 }
@@ -173,7 +169,6 @@ impl Proxy {
             plan,
             kill,
             recorded: recorded.clone(),
-            cached: Mutex::default(),
         });
         let router = Router::new().fallback(pass).with_state(between);
         let end = CancellationToken::new();
@@ -205,7 +200,7 @@ impl Proxy {
     }
 
     /// Number of each kind of fault by name (for events, theirs) that had an effect: a watch may have no
-    /// event to drop, and an old response may be the newest.
+    /// event to drop.
     #[must_use]
     pub fn faults(&self) -> BTreeMap<String, usize> {
         self.recorded().faults.clone()
@@ -216,17 +211,12 @@ impl Proxy {
     }
 }
 
-/// A response with its time.
-type Answered = (Instant, axum::http::response::Parts, Bytes);
-
 struct Between {
     upstream: Client,
     namespace: Option<String>,
     plan: Plan,
     kill: Kill,
     recorded: Arc<Mutex<Recorded>>,
-    /// Responses to reads that may be answered from a cache, by request.
-    cached: Mutex<BTreeMap<String, Vec<Answered>>>,
 }
 
 impl Between {
@@ -238,9 +228,6 @@ impl Between {
             resource: path.resource.clone(),
             name: path.name.clone(),
             watch,
-            cached: *method == Method::GET
-                && !watch
-                && has_any_parameter(uri, &["resourceVersion=0"]),
             before: 0,
             write: None,
         };
@@ -260,7 +247,7 @@ impl Between {
         }
         let fault = (self.plan)(&proxied);
         // The others are counted later, if they have an effect.
-        if !matches!(fault, Fault::Pass | Fault::Events(_) | Fault::Stale(_)) {
+        if !matches!(fault, Fault::Pass | Fault::Events(_)) {
             recorded.happened(&fault);
         }
         (proxied, fault)
@@ -281,30 +268,6 @@ impl Between {
         *answer.status_mut() = head.status;
         *answer.headers_mut() = end_to_end(head.headers);
         Ok(answer)
-    }
-
-    /// The newest response that is at least this old, or else the oldest.
-    async fn older(&self, key: String, answer: Response, lag: Duration) -> Response {
-        let (head, body) = answer.into_parts();
-        let Ok(body) = body.collect().await else {
-            return broken();
-        };
-        let mut cached = self.cached.lock().unwrap_or_else(PoisonError::into_inner);
-        let answers = cached.entry(key).or_default();
-        answers.push((Instant::now(), head, body.to_bytes()));
-        let old = answers
-            .iter()
-            .rposition(|answered| answered.0.elapsed() >= lag)
-            .unwrap_or_default();
-        let is_older = old + 1 < answers.len();
-        let Some((_, head, body)) = answers.get(old).cloned() else {
-            return broken();
-        };
-        if is_older {
-            let mut recorded = self.recorded.lock().unwrap_or_else(PoisonError::into_inner);
-            recorded.happened(&Fault::Stale(lag));
-        }
-        Response::from_parts(head, Body::from(body))
     }
 }
 
@@ -329,7 +292,6 @@ async fn pass(State(between): State<Arc<Between>>, request: Request) -> Response
         .and_then(|namespace| place.within(namespace, request.uri()))
         .unwrap_or_else(|| request.uri().clone());
     let (proxied, fault) = between.decide(&place, &request);
-    let key = request.uri().to_string();
     match fault {
         Fault::Answer {
             status,
@@ -342,8 +304,7 @@ async fn pass(State(between): State<Arc<Between>>, request: Request) -> Response
             return broken();
         }
         Fault::Delay(time) => tokio::time::sleep(time).await,
-        Fault::Pass | Fault::LoseAnswer | Fault::KillAfter | Fault::Events(_) | Fault::Stale(_) => {
-        }
+        Fault::Pass | Fault::LoseAnswer | Fault::KillAfter | Fault::Events(_) => {}
     }
     let answer = match between.ask(uri, request).await {
         Ok(answer) => answer,
@@ -361,7 +322,6 @@ async fn pass(State(between): State<Arc<Between>>, request: Request) -> Response
         Fault::Events(events) if proxied.watch && answer.status().is_success() => {
             altered(answer, events, between.recorded.clone())
         }
-        Fault::Stale(lag) if proxied.cached => between.older(key, answer, lag).await,
         _ => answer,
     }
 }
