@@ -30,8 +30,12 @@ async fn law_5_false_watch_events_change_nothing() {
             let happens = format!("{events:?}");
             let happens = happens.split('(').next().unwrap().to_owned();
             let events = events.clone();
-            let faults =
-                Faults::of(move |request| when(request.watch, Fault::Events(events.clone())));
+            // A Rollout at rest has no timer, so nothing would tell of an edit whose event is missed.
+            let spared = matches!(events, Events::Miss(_)).then_some("rollouts");
+            let faults = Faults::of(move |request| {
+                let is_hit = request.watch && spared != Some(request.resource.as_str());
+                when(is_hit, Fault::Events(events.clone()))
+            });
             (name, vec![happens], run_story(*story, faults))
         })
     });
