@@ -11,7 +11,6 @@ mod tampered;
 mod triggers;
 
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
 use countersign_api::rollout::{Change, RolloutStatus};
 use countersign_core::decision::{
@@ -453,24 +452,6 @@ async fn law_7_records_that_cannot_be_read_count_as_a_rollback() {
     let expected =
         "it counts as one after a rollback, as the records of earlier changes cannot be read";
     assert!(message.contains(expected), "{message}");
-}
-
-#[tokio::test]
-async fn records_whose_list_has_expired_are_listed_again() {
-    let mut scene = Scene::serving("web").await;
-    scene.deploy("web", "app:2");
-    let (is_run, expired) = (to("rolloutruns"), AtomicBool::new(false));
-    scene.server.fails(move |request| {
-        let is_first = is_run(request) && request.method == "GET" && !expired.swap(true, SeqCst);
-        is_first.then_some(Fault::Refuse(410))
-    });
-    scene.server.requests();
-    scene.reconcile("web").await.unwrap();
-    let lists = costs::kinds_read(&scene).into_iter();
-    assert_eq!(lists.filter(|it| it == "rolloutruns").count(), 2);
-    let message = scene.status("web")["change"]["transitions"][0]["message"].clone();
-    let message = message.as_str().unwrap();
-    assert!(!message.contains("cannot be read"), "{message}");
 }
 
 #[tokio::test]

@@ -1,7 +1,10 @@
 //! RolloutRuns, which another leader or an earlier build may have written.
 
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+
 use countersign_core::observation::workload::PastRun;
 
+use super::costs::kinds_read;
 use super::*;
 
 #[tokio::test]
@@ -50,4 +53,22 @@ async fn a_record_that_an_earlier_build_began_is_made_to_outlive_its_rollout() {
     assert_eq!(labels["countersign.dev/keep-for"], "168h", "{record}");
     assert_eq!(labels["countersign.dev/rollout"], "web");
     assert_eq!(record["metadata"].get("ownerReferences"), None);
+}
+
+#[tokio::test]
+async fn records_whose_list_has_expired_are_listed_again() {
+    let mut scene = Scene::serving("web").await;
+    scene.deploy("web", "app:2");
+    let (is_run, expired) = (to("rolloutruns"), AtomicBool::new(false));
+    scene.server.fails(move |request| {
+        let is_first = is_run(request) && request.method == "GET" && !expired.swap(true, SeqCst);
+        is_first.then_some(Fault::Refuse(410))
+    });
+    scene.server.requests();
+    scene.reconcile("web").await.unwrap();
+    let lists = kinds_read(&scene).into_iter();
+    assert_eq!(lists.filter(|it| it == "rolloutruns").count(), 2);
+    let message = scene.status("web")["change"]["transitions"][0]["message"].clone();
+    let message = message.as_str().unwrap();
+    assert!(!message.contains("cannot be read"), "{message}");
 }
