@@ -92,7 +92,10 @@ impl Context {
 
     /// Notes that an object of a Rollout is in its watch no more, so that its caches may lack what is still there.
     pub(super) fn doubt(&self, rollout: &ObjectRef<Claim>) {
-        if let Ok(mut doubted) = self.doubted.lock() {
+        // What belonged to a deleted one is lost after its deletion.
+        if self.observer.caches.claims.get(rollout).is_some()
+            && let Ok(mut doubted) = self.doubted.lock()
+        {
             let namespace = rollout.namespace.clone().unwrap_or_default();
             doubted.insert((namespace, rollout.name.clone()));
         }

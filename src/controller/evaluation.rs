@@ -1,7 +1,6 @@
 //! Observes a Rollout and decides, with as few reads as are safe.
 
 use countersign_api::rollout::Stage;
-use countersign_core::decision::Action;
 use countersign_core::people::sign_off;
 use countersign_core::{Decision, Observation, decide};
 use kube::ResourceExt;
@@ -44,15 +43,15 @@ impl<'a> Evaluation<'a> {
     }
 
     /// Whether a decision on what the caches hold may be carried out: if it writes nothing, or only numbers while the next
-    /// reconcile is soon; if it is a rollback on bad windows, which no other change would prevent; or if it goes on with a
-    /// first revision of which nothing can be lost.
+    /// reconcile is soon; if it is a rollback on bad windows, which no other change would prevent; or if it reports the
+    /// progress of a first revision.
     fn is_enough(&self) -> bool {
         let (decision, observation) = (&self.decision, &self.observed.snapshot.observation);
         if decision.is_idle(observation) {
             return true;
         }
         if observation.status.stable.is_none() {
-            return self.goes_on();
+            return self.reports_progress();
         }
         if !is_under_way(observation) {
             return false;
@@ -64,20 +63,21 @@ impl<'a> Evaluation<'a> {
             || (is_due_soon && decision.only_updates_evidence(observation))
     }
 
-    /// Whether it goes on with a first revision that has begun, takes nothing over, and asks nobody: whether it does was
-    /// decided at its start, on the records that were read.
-    fn goes_on(&self) -> bool {
+    /// Whether it only reports the progress of a first revision that has begun, adopts nothing and asks nobody. Its start, its
+    /// promotion and whatever is done for it are decided on what is read.
+    fn reports_progress(&self) -> bool {
         let (decision, observation) = (&self.decision, &self.observed.snapshot.observation);
-        let asks = decision
-            .status
-            .change
-            .as_ref()
-            .is_some_and(sign_off::is_required);
-        let moves_traffic = |it: &Action| matches!(it, Action::Traffic(_));
-        observation.status.change.is_some()
-            && observation.spec.workload_ref.is_none()
-            && !asks
-            && !decision.actions.iter().any(moves_traffic)
+        let (before, after) = (&observation.status.change, &decision.status.change);
+        let (Some(before), Some(after)) = (before, after) else {
+            return false;
+        };
+        observation.spec.workload_ref.is_none()
+            && decision.status.stable.is_none()
+            && before.run == after.run
+            && after.outcome.is_none()
+            && !sign_off::is_required(after)
+            && decision.actions.is_empty()
+            && decision.record.is_none()
     }
 
     /// Whether everything is to be read again before long, although no event may come.

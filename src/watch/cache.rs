@@ -291,7 +291,10 @@ impl Cache {
             since: Instant::now(),
             what,
         };
-        self.change(|state| state.wait_for(key, awaited));
+        self.change(|state| {
+            state.settle_all();
+            state.wait_for(key, awaited);
+        });
     }
 
     /// Answers from now on, as soon as the watch has reported what this list of all objects has, which began at `since`
@@ -454,19 +457,31 @@ impl State {
     }
 
     fn wait_for(&mut self, key: Key, mut awaited: Awaited) {
+        if let Some(before) = self.awaited.get(&key) {
+            if before.since > awaited.since {
+                return;
+            }
+            match (&mut awaited.what, &before.what) {
+                // A read that was older than the last write.
+                (What::Version(new), What::Version(old)) if *old > *new && *old < u64::MAX => {
+                    return;
+                }
+                (What::Gone { after, .. }, What::Version(old)) if *old < u64::MAX => *after = *old,
+                _ => {}
+            }
+        }
+        if self.has_reached(&key, &awaited) {
+            self.awaited.remove(&key);
+        } else {
+            self.awaited.insert(key, awaited);
+        }
+    }
+
+    /// Forgets all that has been reached.
+    fn settle_all(&mut self) {
         let mut all = std::mem::take(&mut self.awaited);
         all.retain(|key, it| !self.has_reached(key, it));
         self.awaited = all;
-        let before = self.awaited.get(&key);
-        let is_newer = before.is_none_or(|it| it.since <= awaited.since);
-        if let (What::Gone { after, .. }, Some(before)) = (&mut awaited.what, before)
-            && let What::Version(version) = before.what
-        {
-            *after = version;
-        }
-        if is_newer && !self.has_reached(&key, &awaited) {
-            self.awaited.insert(key, awaited);
-        }
     }
 
     /// Forgets what is no longer awaited of an object.

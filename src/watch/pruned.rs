@@ -4,8 +4,8 @@
 //! no template is kept, so it is read, and then compared with what was decided. So is a Job that has ended.
 
 use countersign_api::{
-    PodTemplate, REQUESTED_ANNOTATION, REVISION_ANNOTATION, ROLLOUT_UID_LABEL, TEMPLATE_ANNOTATION,
-    TEMPLATE_DIGEST_ANNOTATION,
+    GROUP, PodTemplate, REQUESTED_ANNOTATION, REVISION_ANNOTATION, ROLLOUT_UID_LABEL,
+    TEMPLATE_ANNOTATION, TEMPLATE_DIGEST_ANNOTATION,
 };
 use countersign_core::risk;
 use k8s_openapi::api::batch::v1::Job;
@@ -116,7 +116,10 @@ pub(super) fn rollout(metadata: &ObjectMeta) -> Option<String> {
 pub(super) fn rollout_of_set(metadata: &ObjectMeta) -> Option<String> {
     let mut owners = metadata.owner_references.iter().flatten();
     match owners.find(|owner| owner.controller == Some(true)) {
-        Some(owner) => (owner.kind == "Rollout").then(|| owner.uid.clone()),
+        Some(owner) => {
+            let (group, _) = owner.api_version.split_once('/').unwrap_or_default();
+            (owner.kind == "Rollout" && group == GROUP).then(|| owner.uid.clone())
+        }
         None => rollout_of_label(metadata),
     }
 }
@@ -264,13 +267,15 @@ mod tests {
             }))
             .unwrap()
         };
-        let owner = |kind: &str| {
+        let owner = |group: &str, kind: &str| {
             metadata(json!([{
-                "apiVersion": "x/v1", "kind": kind, "name": "web", "uid": "owner", "controller": true,
+                "apiVersion": format!("{group}/v1"), "kind": kind, "name": "web", "uid": "owner", "controller": true,
             }]))
         };
-        assert_eq!(rollout_of_set(&owner("Rollout")).as_deref(), Some("owner"));
-        assert_eq!(rollout_of_set(&owner("Deployment")), None);
+        let own = rollout_of_set(&owner(GROUP, "Rollout"));
+        assert_eq!(own.as_deref(), Some("owner"));
+        assert_eq!(rollout_of_set(&owner("apps", "Deployment")), None);
+        assert_eq!(rollout_of_set(&owner("argoproj.io", "Rollout")), None);
         let none = rollout_of_set(&metadata(json!([])));
         assert_eq!(none.as_deref(), Some("of the label"));
     }

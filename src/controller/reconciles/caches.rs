@@ -55,22 +55,26 @@ async fn a_rollout_at_rest_that_an_event_concerns_costs_no_read() {
 }
 
 #[tokio::test]
-async fn a_first_revision_that_has_begun_costs_no_read() {
+async fn a_first_revision_is_read_at_its_start_and_for_its_promotion() {
     let mut scene = Scene::new();
     scene.deploy("web", "app:1");
-    scene.watches().await;
-    kinds_read(&scene);
-    scene.reconcile_reported("web").await.unwrap();
-    let at_its_start = ["replicasets", "rolloutruns", "rollouts"];
-    assert_eq!(kinds_read(&scene), at_its_start);
-    for _ in 0..3 {
-        scene.pods_are_ready();
+    for (ready, phase, reads) in [
+        (false, "Progressing", true),
+        (false, "Progressing", false),
+        (true, "Stable", true),
+        (true, "Stable", false),
+    ] {
+        if ready {
+            scene.pods_are_ready();
+        }
         scene.watches().await;
         kinds_read(&scene);
         scene.reconcile_reported("web").await.unwrap();
-        assert_eq!(kinds_read(&scene), [""; 0]);
+        let read = kinds_read(&scene);
+        assert_eq!(read.iter().any(|it| it == "rollouts"), reads, "{read:?}");
+        assert_eq!(read.is_empty(), !reads, "{read:?}");
+        assert_eq!(scene.status("web")["phase"], phase);
     }
-    assert_eq!(scene.status("web")["phase"], "Stable");
 }
 
 #[tokio::test]

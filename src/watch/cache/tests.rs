@@ -198,9 +198,16 @@ fn a_new_leader_waits_for_what_others_have_written() {
     cache.open(Instant::now(), 9, vec![of_a(None)]);
     on(&cache, Event::Apply(set("web-b", "3", 10)));
     assert_eq!(versions(&cache), None);
-    cache.reaches("web", &written("web-a", "11"));
+    // Its event may come before the answer to that write.
     on(&cache, Event::Apply(set("web-a", "1", 11)));
+    assert_eq!(versions(&cache), None);
+    cache.reaches("web", &written("web-a", "11"));
     assert_eq!(versions(&cache), Some(vec![11, 10]));
+    // And a read that was older than the write may come after it.
+    cache.reaches("web", &written("web-a", "13"));
+    cache.reaches("web", &written("web-a", "12"));
+    on(&cache, Event::Apply(set("web-a", "1", 12)));
+    assert_eq!(versions(&cache), None);
 }
 
 #[test]
