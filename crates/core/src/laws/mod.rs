@@ -503,7 +503,8 @@ fn watched_verdict(observation: &Observation, change: &Change) -> Option<Verdict
 fn with_windows(observation: &Observation, change: &Change, checks: &Checks) -> Change {
     let mut gathered = change.clone();
     gathered.plan.shares = present::shares(observation, &change.plan.steps);
-    gathered.evidence = gather::gather(change, checks, &observation.analysis.windows);
+    // Windows count for the shares that the canary has now.
+    gathered.evidence = gather::gather(&gathered, checks, &observation.analysis.windows);
     gathered
 }
 
