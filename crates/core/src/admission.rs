@@ -35,6 +35,7 @@ pub const PROTECTION: &[&str] = &[
     chart_file!("validating-immutable-config"),
     chart_file!("validating-operator-confined"),
     chart_file!("validating-owned"),
+    chart_file!("validating-owned-labels"),
     chart_file!("validating-owned-pods"),
     chart_file!("validating-owned-scale"),
     chart_file!("validating-pinned-images"),
@@ -91,5 +92,32 @@ mod tests {
         }
         let all = serde_json::to_string(&objects).unwrap();
         assert!(all.contains("system:serviceaccount:here:countersign"));
+    }
+
+    /// The API server evaluates a policy once for each parameter, so those with parameters are for rare writes.
+    #[test]
+    fn policies_with_parameters_match_rare_writes_alone() {
+        let objects = objects(&[PROOF, PROTECTION].concat(), OPERATOR);
+        let with_parameters = objects
+            .iter()
+            .filter(|it| !it["spec"]["paramKind"].is_null());
+        let rules = with_parameters.flat_map(|it| {
+            let rules = it["spec"]["matchConstraints"]["resourceRules"].as_array();
+            rules.unwrap()
+        });
+        let mut matched = 0;
+        for rule in rules {
+            let operations = rule["operations"].as_array().unwrap();
+            for resource in rule["resources"].as_array().unwrap() {
+                let is_rare = match resource.as_str().unwrap() {
+                    "pods" => operations.iter().all(|it| it == "UPDATE"),
+                    resource => ["signoffs", "interventions", "replicasets/scale", "services"]
+                        .contains(&resource),
+                };
+                assert!(is_rare, "{operations:?} {resource}");
+                matched += 1;
+            }
+        }
+        assert!(matched > 0);
     }
 }

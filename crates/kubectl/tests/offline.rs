@@ -220,7 +220,7 @@ fn explain_shows_the_risk_and_the_plan_of_the_examples() {
     );
     assert_eq!(change["plan"]["steps"].as_array().unwrap().len(), 4);
     assert_eq!(change["digest"].as_str().unwrap().len(), 64);
-    assert_eq!(change["podTemplateHash"].as_str().unwrap().len(), 10);
+    assert_eq!(change["podTemplateHash"].as_str().unwrap().len(), 11);
     assert_eq!(change["provenance"]["state"], "Declared");
 
     let output = plugin(&RISKY);

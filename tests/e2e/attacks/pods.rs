@@ -6,7 +6,7 @@ use super::{agent, allow, at, editor, refused, serving, tried};
 use crate::identity::user::User;
 use crate::support::App;
 
-const OWNED: &[&str] = &["403", "which are made of its template alone"];
+const OWNED: &[&str] = &["403", "made of its template alone"];
 
 /// What pods need where `restricted` is enforced.
 fn container(name: &str) -> Value {
@@ -62,8 +62,9 @@ async fn nobody_makes_a_pod_that_a_replica_set_would_adopt() {
         spec["restartPolicy"] = restarts.into();
         json!({ "metadata": { "labels": labels }, "spec": spec })
     };
-    // With the labels that the Rollout selects alone, it is beside the Rollout's.
+    // With the labels that the Rollout selects alone, or the hash of a Deployment, it is beside the Rollout's.
     let (beside, other) = (json!({ "app": "shop" }), json!({ "app": "other" }));
+    let of_deployment = json!({ "app": "shop", "pod-template-hash": "7d9fb6c5f4" });
     let planted = |labels: &Value| {
         let mut pod = template(labels, "Always");
         pod["apiVersion"] = "v1".into();
@@ -84,7 +85,7 @@ async fn nobody_makes_a_pod_that_a_replica_set_would_adopt() {
     ];
     for user in [editor(&scene).await, agent(&scene).await] {
         refused(&user, "POST", &pods, &planted(labels), OWNED).await;
-        for labels in [&beside, &other] {
+        for labels in [&beside, &other, &of_deployment] {
             tried(&user, "POST", &pods, &planted(labels)).await.unwrap();
         }
         for (version, kind, spec) in workloads {

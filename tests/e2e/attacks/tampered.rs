@@ -18,7 +18,7 @@ use crate::support::{App, Scene, TIMEOUT, condition, ended, phase};
 
 const ADMISSION: &str = "/apis/admissionregistration.k8s.io/v1";
 /// The policies that guard ReplicaSets, their templates, and what selects them.
-const GUARDS: [&str; 3] = ["owned", "owned-pods", "owned-scale"];
+const GUARDS: [&str; 4] = ["owned", "owned-labels", "owned-pods", "owned-scale"];
 const OTHER: &str = "example.org/other:v1";
 
 /// The patch that has a ReplicaSet run another image.

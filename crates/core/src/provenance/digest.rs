@@ -120,10 +120,11 @@ pub fn is_hashed(name: &str) -> bool {
     hash.is_some_and(|hash| hash.len() == 10 && hash.chars().all(|it| ALPHABET.contains(it)))
 }
 
-/// Ten characters that name a template, fit for a label and a DNS name.
+/// Eleven characters that name a template, fit for a label and a DNS name.
 ///
-/// They are drawn from Kubernetes' alphabet of 27 without vowels, so that they form no word. A
-/// collision count above zero gives another name to the same template.
+/// They are drawn from Kubernetes' alphabet of 27 without vowels, so that they form no word. The hash of a Deployment has
+/// ten at most, so the admission policy `owned-pods` knows the pods of a Rollout by theirs. A collision count above zero
+/// gives another name to the same template.
 #[must_use]
 pub fn pod_template_hash(template: &PodTemplate, collision_count: i32) -> String {
     const ALPHABET: &[u8; 27] = b"bcdfghjklmnpqrstvwxz2456789";
@@ -133,12 +134,19 @@ pub fn pod_template_hash(template: &PodTemplate, collision_count: i32) -> String
         .take(8)
         .fold(0_u64, |number, byte| number << 8 | u64::from(*byte));
     let mut name = String::new();
-    for _ in 0..10 {
+    for _ in 0..11 {
         let index = usize::try_from(number % 27).unwrap_or_default();
         name.extend(ALPHABET.get(index).copied().map(char::from));
         number /= 27;
     }
     name
+}
+
+/// Whether a hash names a template. Earlier builds wrote the first ten characters alone.
+#[must_use]
+pub fn is_hash_of(hash: &str, template: &PodTemplate, collision_count: i32) -> bool {
+    let own = pod_template_hash(template, collision_count);
+    hash == own || (hash.len() == 10 && own.starts_with(hash))
 }
 
 /// A template as canonical text that depends only on its content.

@@ -135,11 +135,13 @@ fn of_same_template<'a>(
     edited: &ReplicaSet,
     template: &PodTemplate,
 ) -> impl Iterator<Item = &'a ReplicaSet> {
-    let collisions = 0..=observation.status.collision_count;
-    let hashes = collisions.map(|it| digest::pod_template_hash(template, it));
-    let hashes: Vec<_> = hashes.filter(|hash| *hash != edited.hash).collect();
+    let collisions = observation.status.collision_count;
+    let is_of_template =
+        move |hash: &str| (0..=collisions).any(|it| digest::is_hash_of(hash, template, it));
     let others = observation.replica_sets.iter();
-    others.filter(move |it| it.owned && !it.is_sound() && hashes.contains(&it.hash))
+    others.filter(move |it| {
+        it.owned && !it.is_sound() && it.hash != edited.hash && is_of_template(&it.hash)
+    })
 }
 
 /// Whether so many were edited that another one would be edited, too: by a webhook whose answers differ, or a
