@@ -162,7 +162,7 @@ impl Observer {
         let none = services.iter().map(|it| ((*it).to_owned(), Vec::new()));
         let mut pods: Pods = none.collect();
         for slice in slices.items {
-            if let Some(behind) = slice.service().and_then(|it| pods.get_mut(it)) {
+            if let Some(behind) = slice.named_service().and_then(|it| pods.get_mut(it)) {
                 behind.extend(slice.names);
             }
         }

@@ -1,24 +1,17 @@
-//! The watch on EndpointSlices, of which the names of the ready pods are kept.
+//! EndpointSlices as they are watched, of which the names of the ready pods are kept.
 
-use std::sync::Arc;
-
-use futures::StreamExt;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::runtime::reflector::Store;
+use kube::Resource;
 use kube::runtime::watcher;
-use kube::{Api, Client, Resource};
 use serde::Deserialize;
 use serde_json::Value;
-use tokio::sync::mpsc;
 
-use crate::telemetry::Telemetry;
-use crate::watch::cache::{Cache, Cached, Kept};
+use crate::watch::cache::Cached;
 use crate::watch::changes::hash;
 use crate::watch::claim::Claim;
-use crate::watch::objects::{News, Objects, Seen, object, subject};
-use crate::watch::task::{LARGE, config, run};
-use crate::watch::trigger::{Trigger, related};
+use crate::watch::of_service::OfService;
+use crate::watch::task::{LARGE, config};
 
 /// Label of an `EndpointSlice` with the name of its Service.
 pub const SERVICE_LABEL: &str = "kubernetes.io/service-name";
@@ -59,72 +52,38 @@ impl Cached for ReadyPods {
     }
 
     fn of(&self) -> Option<String> {
-        self.service().map(ToOwned::to_owned)
+        self.named_service().map(ToOwned::to_owned)
     }
 }
 
 impl ReadyPods {
     /// The name of their Service.
     #[must_use]
-    pub fn service(&self) -> Option<&str> {
+    pub fn named_service(&self) -> Option<&str> {
         let labels = self.metadata.labels.as_ref()?;
         labels.get(SERVICE_LABEL).map(String::as_str)
     }
+}
 
-    fn subject(&self) -> u64 {
-        let namespace = self.metadata.namespace.as_deref();
-        subject(namespace, self.service().unwrap_or_default())
+impl OfService for ReadyPods {
+    const KIND: &str = "EndpointSlice";
+
+    fn config() -> watcher::Config {
+        config(LARGE).labels(SERVICE_LABEL)
     }
-}
 
-/// Watches the EndpointSlices of Services. One whose ready pods change concerns the Rollouts that name its Service and
-/// have a change under way: at rest no decision depends on endpoints.
-pub(super) fn watch_endpoints(
-    client: &Client,
-    telemetry: &Arc<Telemetry>,
-    claims: &Store<Claim>,
-    send: mpsc::UnboundedSender<Trigger>,
-) -> Cache {
-    let cache = Cache::opened();
-    let kept = cache.clone();
-    let events = watcher(
-        Api::<Kept<ReadyPods>>::all(client.clone()),
-        config(LARGE).labels(SERVICE_LABEL),
-    );
-    let events = events.map(move |event| kept.take(event));
-    let (mut objects, claims) = (Objects::default(), claims.clone());
-    let triggers = move |event| triggers(&mut objects, &claims, event);
-    run("EndpointSlice", telemetry, events, triggers, send);
-    cache
-}
-
-fn triggers(
-    objects: &mut Objects,
-    claims: &Store<Claim>,
-    event: watcher::Event<ReadyPods>,
-) -> Vec<Trigger> {
-    // Before the first list is complete no decision is made from it.
-    let is_listed = objects.is_listed();
-    let news = objects.news(&event, |it| Seen {
-        version: hash(&it.names),
-        subject: it.subject(),
-    });
-    match (news, object(event)) {
-        (News::New | News::Changed, Some(it)) if is_listed => {
-            let own = it.subject();
-            changing(claims, |named| named == own)
-        }
-        (News::Gone(services), _) => changing(claims, |named| services.contains(&named)),
-        _ => Vec::new(),
+    fn version(&self) -> u64 {
+        hash(&self.names)
     }
-}
 
-/// Triggers the Rollouts with a change under way that name such a Service.
-fn changing(claims: &Store<Claim>, such: impl Fn(u64) -> bool) -> Vec<Trigger> {
-    related(claims, |claim| {
-        let namespace = claim.metadata.namespace.as_deref();
-        claim.is_changing() && claim.services().any(|name| such(subject(namespace, name)))
-    })
+    fn service(&self) -> &str {
+        self.named_service().unwrap_or_default()
+    }
+
+    /// At rest no decision depends on endpoints.
+    fn concerns(claim: &Claim) -> bool {
+        claim.is_changing()
+    }
 }
 
 #[cfg(test)]
@@ -132,6 +91,10 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::watch::cache::{Cache, Kept};
+    use crate::watch::objects::Objects;
+    use crate::watch::of_service::triggers;
+    use crate::watch::trigger::Trigger;
 
     /// A slice of Service `web` with these pods, of which those that end in `!` are not ready.
     fn slice(uid: &str, pods: &[&str]) -> Value {

@@ -30,6 +30,7 @@ mod claim;
 mod deployments;
 mod endpoints;
 mod objects;
+mod of_service;
 mod pruned;
 mod records;
 mod requests;
@@ -60,7 +61,6 @@ pub use crate::watch::caches::{Caches, Gap, Written};
 use crate::watch::changes::{ClaimChanges, Pods, hash, strip_claim};
 pub use crate::watch::claim::Claim;
 use crate::watch::deployments::Deployments;
-use crate::watch::endpoints::watch_endpoints;
 pub use crate::watch::endpoints::{ReadyPods, SERVICE_LABEL};
 use crate::watch::objects::{News, Objects, Seen, among, object, subject_of};
 use crate::watch::records::watch_records;
@@ -69,7 +69,7 @@ use crate::watch::requests::watch_requests;
 use crate::watch::routes::watch_routes;
 pub use crate::watch::routes::{DESTINATION_RULE, Routes, route_object};
 pub use crate::watch::services::Selection;
-use crate::watch::services::watch_services;
+use crate::watch::services::WatchedService;
 use crate::watch::task::{LARGE, SMALL, config, run};
 use crate::watch::trigger::owner;
 pub use crate::watch::trigger::{Scope, Trigger};
@@ -119,8 +119,8 @@ pub fn start(client: &Client, telemetry: &Arc<Telemetry>) -> Watches {
     let interventions =
         watch_requests::<Intervention>("Intervention", client, telemetry, &claims, send.clone());
     let routes = watch_routes(client, telemetry, &claims, &send);
-    let services = watch_services(client, telemetry, &claims, send.clone());
-    let endpoints = watch_endpoints(client, telemetry, &claims, send.clone());
+    let services = of_service::watch::<WatchedService>(client, telemetry, &claims, send.clone());
+    let endpoints = of_service::watch::<ReadyPods>(client, telemetry, &claims, send.clone());
     let freezes_gap = Gap::unlisted();
     let freezes = watch_freezes(
         client,

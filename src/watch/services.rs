@@ -1,27 +1,21 @@
-//! The watch on Services, of which what decisions need is kept.
+//! Services as they are watched: what decisions need of them.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use countersign_core::field_managers;
 use countersign_core::observation::workload::Service;
-use futures::StreamExt;
 use k8s_openapi::api::core::v1::Service as ApiService;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::runtime::reflector::Store;
+use kube::Resource;
 use kube::runtime::watcher;
-use kube::{Api, Client, Resource};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use tokio::sync::mpsc;
 
-use crate::telemetry::Telemetry;
-use crate::watch::cache::{Cache, Cached, Kept};
+use crate::watch::cache::Cached;
 use crate::watch::changes::hash;
 use crate::watch::claim::Claim;
-use crate::watch::objects::{News, Objects, Seen, object, subject};
-use crate::watch::task::{SMALL, config, run};
-use crate::watch::trigger::{Trigger, related};
+use crate::watch::of_service::OfService;
+use crate::watch::task::{SMALL, config};
 
 /// What decisions need of a Service.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
@@ -75,59 +69,24 @@ impl Cached for WatchedService {
     }
 }
 
-impl WatchedService {
-    fn subject(&self) -> u64 {
-        let name = self.metadata.name.as_deref().unwrap_or_default();
-        subject(self.metadata.namespace.as_deref(), name)
+impl OfService for WatchedService {
+    const KIND: &str = "Service";
+
+    fn config() -> watcher::Config {
+        config(SMALL)
     }
-}
 
-/// Watches Services. One whose selector changes concerns the Rollouts that name it.
-pub(super) fn watch_services(
-    client: &Client,
-    telemetry: &Arc<Telemetry>,
-    claims: &Store<Claim>,
-    send: mpsc::UnboundedSender<Trigger>,
-) -> Cache {
-    // What other leaders have written is read before a write, as everything is.
-    let cache = Cache::opened();
-    let kept = cache.clone();
-    let events = watcher(
-        Api::<Kept<WatchedService>>::all(client.clone()),
-        config(SMALL),
-    );
-    let events = events.map(move |event| kept.take(event));
-    let (mut objects, claims) = (Objects::default(), claims.clone());
-    let triggers = move |event| triggers(&mut objects, &claims, event);
-    run("Service", telemetry, events, triggers, send);
-    cache
-}
-
-fn triggers(
-    objects: &mut Objects,
-    claims: &Store<Claim>,
-    event: watcher::Event<WatchedService>,
-) -> Vec<Trigger> {
-    // The first list is news of nothing: all Rollouts are reconciled at the start anyway.
-    let is_first_list = !objects.is_listed();
-    let news = objects.news(&event, |it| Seen {
-        version: hash(&it.spec.selector),
-        subject: it.subject(),
-    });
-    match (news, object(event)) {
-        (News::New, Some(_)) if is_first_list => Vec::new(),
-        (News::New | News::Changed, Some(it)) => naming(claims, |named| named == it.subject()),
-        (News::Gone(services), _) => naming(claims, |named| services.contains(&named)),
-        _ => Vec::new(),
+    fn version(&self) -> u64 {
+        hash(&self.spec.selector)
     }
-}
 
-/// Triggers the Rollouts that name such a Service.
-fn naming(claims: &Store<Claim>, such: impl Fn(u64) -> bool) -> Vec<Trigger> {
-    related(claims, |claim| {
-        let namespace = claim.metadata.namespace.as_deref();
-        claim.services().any(|name| such(subject(namespace, name)))
-    })
+    fn service(&self) -> &str {
+        self.metadata.name.as_deref().unwrap_or_default()
+    }
+
+    fn concerns(_: &Claim) -> bool {
+        true
+    }
 }
 
 #[cfg(test)]
@@ -135,6 +94,9 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::watch::objects::Objects;
+    use crate::watch::of_service::triggers;
+    use crate::watch::trigger::Trigger;
 
     #[test]
     fn the_selector_of_a_service_and_who_else_wrote_it_are_kept() {
