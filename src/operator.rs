@@ -238,6 +238,7 @@ async fn operate(options: Options) -> Result<(), Error> {
         doubted: Mutex::default(),
         read: Mutex::default(),
         full_read_permits: controller::full_read_permits(),
+        pushed_back_until: Mutex::default(),
         waiting: Waiting::new(watches.wake),
     });
     let mut triggers = watches.triggers;

@@ -306,10 +306,13 @@ fn failure(code: u16) -> (u16, Value) {
         422 => "Invalid",
         _ => "",
     };
-    let status = json!({
+    let mut status = json!({
         "kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code,
         "message": "as the test has it", "reason": reason,
     });
+    if code == 429 {
+        status["details"] = json!({ "retryAfterSeconds": 60 });
+    }
     (code, status)
 }
 

@@ -14,7 +14,7 @@ use super::error::Error;
 use crate::act::Actor;
 use crate::observe::observer::Observer;
 use crate::telemetry::Telemetry;
-use crate::timing::CACHES_MAX_AGE;
+use crate::timing::{CACHES_MAX_AGE, MAX_BACKOFF};
 use crate::watch::Claim;
 use crate::watch::waiting::Waiting;
 
@@ -37,6 +37,8 @@ pub struct Context {
     pub read: Mutex<BTreeMap<(String, String), Instant>>,
     /// The permits for reading everything.
     pub full_read_permits: Semaphore,
+    /// Until when the API server wants fewer requests.
+    pub pushed_back_until: Mutex<Option<Instant>>,
     /// Rollouts that wait for other Rollouts.
     pub waiting: Waiting,
 }
@@ -138,6 +140,21 @@ impl Context {
         Some(CACHES_MAX_AGE.saturating_sub(at.elapsed()))
     }
 
+    /// For how long only what takes a change back is written, as the API server has too much to do.
+    pub(super) fn pushback(&self) -> Option<Duration> {
+        let until = (*self.pushed_back_until.lock().ok()?)?;
+        let rest = until.saturating_duration_since(Instant::now());
+        (!rest.is_zero()).then_some(rest)
+    }
+
+    /// Notes how long the API server wants no further requests.
+    fn push_back(&self, retry_after: Duration) {
+        let end = Instant::now().checked_add(retry_after.min(MAX_BACKOFF));
+        if let Ok(mut until) = self.pushed_back_until.lock() {
+            *until = (*until).max(end);
+        }
+    }
+
     /// The error of the last reconcile of a Rollout, if it failed.
     pub(super) fn last_failure(&self, claim: &Claim) -> Option<observation::Failure> {
         let failures = self.failures.lock().ok()?;
@@ -161,6 +178,7 @@ impl Context {
             failures.remove(&uid);
             return;
         };
+        self.push_back(error.retry_after());
         let failure = failures.entry(uid).or_default();
         failure.attempts = failure.attempts.saturating_add(1);
         failure.last = observation::Failure {

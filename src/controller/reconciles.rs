@@ -6,6 +6,7 @@ mod costs;
 mod jobs;
 mod order;
 mod people;
+mod pushback;
 mod records;
 mod tampered;
 mod triggers;
@@ -107,6 +108,7 @@ impl Scene {
             doubted: Mutex::default(),
             read: Mutex::default(),
             full_read_permits: full_read_permits(),
+            pushed_back_until: Mutex::default(),
             waiting: Waiting::new(wake),
         };
         Self {

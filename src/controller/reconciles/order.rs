@@ -34,7 +34,7 @@ async fn settle(scene: &mut Scene, name: &str) {
 }
 
 /// A scene with two Rollouts that serve, and a change of `api` under way, which may be the only one at a time.
-async fn with_a_change_under_way(is_only: bool) -> Scene {
+pub(super) async fn with_a_change_under_way(is_only: bool) -> Scene {
     let mut scene = Scene::new();
     if is_only {
         let policy = json!({
