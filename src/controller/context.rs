@@ -33,7 +33,7 @@ pub struct Context {
     pub reported: Mutex<BTreeSet<(String, String)>>,
     /// Rollouts of which everything has to be read, whatever the caches hold, by namespace and name.
     pub doubted: Mutex<BTreeSet<(String, String)>>,
-    /// When everything was last read of each Rollout, by namespace and name.
+    /// When everything was last read of each Rollout that is not known to be at rest, by namespace and name.
     pub read: Mutex<BTreeMap<(String, String), Instant>>,
     /// The permits for reading everything.
     pub full_read_permits: Semaphore,
@@ -109,8 +109,14 @@ impl Context {
         let (namespace, name) = (claim.namespace().unwrap_or_default(), claim.name_any());
         let reported = self.take_reported(&namespace, &name);
         let written = &self.observer.caches.written;
+        let key = (namespace, name);
         let doubted = self.doubted.lock();
-        let doubted = doubted.is_ok_and(|it| it.contains(&(namespace, name)));
+        let doubted = doubted.is_ok_and(|it| it.contains(&key));
+        if !claim.is_under_way()
+            && let Ok(mut read) = self.read.lock()
+        {
+            read.remove(&key);
+        }
         if doubted || !written.rollouts.answers() || !written.replica_sets.answers() {
             return false;
         }

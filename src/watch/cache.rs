@@ -18,6 +18,8 @@ use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
+use crate::watch::changes::hash;
+
 /// Most bytes that are kept of one object of most kinds; a larger one is read.
 const MOST_OF_ONE: usize = 64 << 10;
 /// Most bytes that are kept of all objects of a kind; those beyond it are read.
@@ -128,17 +130,19 @@ struct State {
 #[derive(Debug, Default)]
 struct Contents {
     objects: BTreeMap<Key, Entry>,
-    /// The names of all objects of a Rollout, of a Service, or of an attempt at a change.
-    groups: BTreeMap<Key, BTreeSet<String>>,
+    /// The names of all objects by the hash of that to which they belong.
+    groups: BTreeSet<(u64, String)>,
     bytes: usize,
 }
 
+/// An object. Hashes save memory.
 #[derive(Debug)]
 struct Entry {
-    uid: String,
+    /// The hash of its uid.
+    uid: u64,
     version: u64,
-    /// To what it belongs.
-    of: Option<String>,
+    /// The hash of that to which it belongs.
+    of: Option<u64>,
     json: Option<Arc<[u8]>>,
 }
 
@@ -150,8 +154,8 @@ struct Listing {
 
 #[derive(Debug)]
 struct Awaited {
-    /// The uid of the Rollout, or its name.
-    rollout: String,
+    /// The hash of the uid of the Rollout, or of its name.
+    rollout: u64,
     /// From when on a list shows it.
     since: Instant,
     what: What,
@@ -162,8 +166,8 @@ struct Awaited {
 enum What {
     /// Of this version, or a later one.
     Version(u64),
-    /// Another one than that with this uid, or none once this version is reached, in which it was still there.
-    Gone { uid: String, after: u64 },
+    /// Another one than that with the uid of this hash, or none once this version is reached, in which it was still there.
+    Gone { uid: u64, after: u64 },
 }
 
 /// An object of which another leader may have written this version.
@@ -183,6 +187,11 @@ pub(super) fn integer(version: Option<&str>) -> Option<u64> {
 fn key_of(object: &ObjectMeta) -> Key {
     let name = object.name.clone().unwrap_or_default();
     (object.namespace.clone().unwrap_or_default(), name)
+}
+
+/// The hash of that to which an object belongs.
+fn belonging(namespace: &str, of: &str) -> u64 {
+    hash(&(namespace, of))
 }
 
 /// An attempt at a change of the Rollout with this uid.
@@ -212,8 +221,8 @@ impl Cache {
     /// Whether it is known that there are no objects of an attempt at a change.
     #[must_use]
     pub fn has_none(&self, namespace: &str, uid: &str, run: &str) -> bool {
-        let of = (namespace.to_owned(), attempt(uid, run));
-        let none = self.answer(|state| Some(!state.contents.groups.contains_key(&of)));
+        let of = belonging(namespace, &attempt(uid, run));
+        let none = self.answer(|state| Some(state.contents.names(of).next().is_none()));
         none.unwrap_or_default()
     }
 
@@ -247,16 +256,14 @@ impl Cache {
     /// The objects of the Rollout with this uid, or of those with this name; `None` if they have to be read.
     #[must_use]
     pub fn of_rollout(&self, namespace: &str, rollout: &str) -> Option<Vec<Arc<[u8]>>> {
+        let of = belonging(namespace, rollout);
         self.answer(|state| {
-            let awaited = state.awaited.iter();
-            let mut own = awaited.filter(|(key, it)| key.0 == namespace && it.rollout == rollout);
-            if own.any(|(key, it)| !state.has_reached(key, it)) {
+            let mut awaited = state.awaited.iter();
+            if awaited.any(|(key, it)| it.rollout == of && !state.has_reached(key, it)) {
                 return None;
             }
-            let of = (namespace.to_owned(), rollout.to_owned());
-            let names = state.contents.groups.get(&of);
-            let objects = names.into_iter().flatten().map(|name| {
-                let key = (namespace.to_owned(), name.clone());
+            let objects = state.contents.names(of).map(|name| {
+                let key = (namespace.to_owned(), name.to_owned());
                 state.contents.objects.get(&key)?.json.clone()
             });
             objects.collect()
@@ -281,13 +288,13 @@ impl Cache {
     /// Notes an own deletion of the object with this uid.
     pub fn deleted(&self, rollout: &str, namespace: &str, name: &str, uid: &str) {
         let key = (namespace.to_owned(), name.to_owned());
-        let uid = uid.to_owned();
+        let uid = hash(&uid);
         self.await_own(key, rollout, What::Gone { uid, after: 0 });
     }
 
     fn await_own(&self, key: Key, rollout: &str, what: What) {
         let awaited = Awaited {
-            rollout: rollout.to_owned(),
+            rollout: belonging(&key.0, rollout),
             since: Instant::now(),
             what,
         };
@@ -306,7 +313,7 @@ impl Cache {
                 let key = (it.namespace, it.name);
                 there.insert(key.clone());
                 let awaited = Awaited {
-                    rollout: it.rollout,
+                    rollout: belonging(&key.0, &it.rollout),
                     since,
                     what: What::Version(it.version.unwrap_or(u64::MAX)),
                 };
@@ -316,10 +323,10 @@ impl Cache {
             let gone = objects.filter(|(key, it)| it.version <= version && !there.contains(*key));
             let gone = gone.map(|(key, it)| {
                 let awaited = Awaited {
-                    rollout: it.of.clone().unwrap_or_default(),
+                    rollout: it.of.unwrap_or_default(),
                     since,
                     what: What::Gone {
-                        uid: it.uid.clone(),
+                        uid: it.uid,
                         after: 0,
                     },
                 };
@@ -386,9 +393,9 @@ impl Cache {
                 return;
             };
             let entry = Entry {
-                uid: metadata.uid.clone().unwrap_or_default(),
+                uid: hash(&metadata.uid.as_deref().unwrap_or_default()),
                 version,
-                of: kept.fields.of(),
+                of: kept.fields.of().map(|of| belonging(&key.0, &of)),
                 json: kept.json.clone(),
             };
             note(state, key, entry);
@@ -517,10 +524,8 @@ impl Contents {
         } else {
             self.bytes = bytes;
         }
-        if let Some(of) = &entry.of {
-            let of = (key.0.clone(), of.clone());
-            let names = self.groups.entry(of).or_default();
-            names.insert(key.1.clone());
+        if let Some(of) = entry.of {
+            self.groups.insert((of, key.1.clone()));
         }
         self.objects.insert(key, entry);
     }
@@ -530,16 +535,16 @@ impl Contents {
             return;
         };
         self.bytes = self.bytes.saturating_sub(gone.length());
-        let Some(of) = gone.of else {
-            return;
-        };
-        let of = (key.0.clone(), of);
-        if let Some(names) = self.groups.get_mut(&of) {
-            names.remove(&key.1);
-            if names.is_empty() {
-                self.groups.remove(&of);
-            }
+        if let Some(of) = gone.of {
+            self.groups.remove(&(of, key.1.clone()));
         }
+    }
+
+    /// The names of the objects that belong to this.
+    fn names(&self, of: u64) -> impl Iterator<Item = &str> {
+        let names = self.groups.range((of, String::new())..);
+        let own = names.take_while(move |(it, _)| *it == of);
+        own.map(|(_, name)| name.as_str())
     }
 }
 

@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use k8s_openapi::api::apps::v1::ReplicaSet;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::Resource;
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::watcher;
-use kube::{Resource, ResourceExt};
 use serde::{Deserialize, Serialize};
 
 use crate::watch::claim::Claim;
@@ -22,7 +22,7 @@ impl LastSeen {
     /// Whether the Rollout differs from its last seen state.
     fn has_changed(&mut self, claim: &Claim) -> bool {
         // The controller's own status writes change no claims, so they cause no reconcile.
-        let version = (claim.metadata.generation, claim.annotations());
+        let version = (claim.metadata.generation, claim.annotations);
         let version = hash(&(own(&claim.metadata), version));
         self.0.insert(hash(&claim.metadata.uid), version) != Some(version)
     }
@@ -164,9 +164,7 @@ impl ClaimChanges {
 /// Keeps the fields for conflicts, and a hash of the annotations.
 pub(super) fn strip_claim(claim: &mut Claim) {
     claim.metadata.managed_fields = None;
-    let annotations = claim.metadata.annotations.take().unwrap_or_default();
-    let annotations = hash(&annotations).to_string();
-    claim.metadata.annotations = Some(BTreeMap::from([(String::new(), annotations)]));
+    claim.annotations = hash(&claim.metadata.annotations.take());
 }
 
 #[cfg(test)]

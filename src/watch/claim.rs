@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use countersign_api::step::Tier;
-use countersign_api::{Rollout, RouteKind, Selector};
+use countersign_api::{Rollout, RouteKind};
 use countersign_core::reason::Reason;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use k8s_openapi::jiff::Timestamp;
@@ -16,8 +16,11 @@ use serde::{Deserialize, Serialize};
 #[resource(inherit = "Rollout")]
 #[serde(default)]
 pub struct Claim {
-    /// Name, labels and a hash of the annotations.
+    /// Name and labels.
     pub metadata: ObjectMeta,
+    /// The hash of the annotations.
+    #[serde(skip)]
+    pub annotations: u64,
     /// The claims.
     pub spec: ClaimSpec,
     /// The status.
@@ -63,7 +66,7 @@ pub struct ClaimRevision {}
 #[serde(default, rename_all = "camelCase")]
 pub struct ClaimSpec {
     /// The pod selector.
-    pub selector: Selector,
+    pub selector: ClaimSelector,
     /// Its pods' metadata.
     pub template: ClaimTemplate,
     /// The workload that it adopts.
@@ -95,7 +98,32 @@ pub struct ClaimTemplate {
 #[serde(default)]
 pub struct ClaimLabels {
     /// Labels of the pods.
-    pub labels: BTreeMap<String, String>,
+    pub labels: Labels,
+}
+
+/// The pod selector of a Rollout.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct ClaimSelector {
+    /// The labels that it requires.
+    pub match_labels: Labels,
+}
+
+/// Few labels, in less memory than a map takes.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(from = "BTreeMap<String, String>", into = "BTreeMap<String, String>")]
+pub struct Labels(Box<[(String, String)]>);
+
+impl From<BTreeMap<String, String>> for Labels {
+    fn from(labels: BTreeMap<String, String>) -> Self {
+        Self(labels.into_iter().collect())
+    }
+}
+
+impl From<Labels> for BTreeMap<String, String> {
+    fn from(labels: Labels) -> Self {
+        labels.0.into_iter().collect()
+    }
 }
 
 /// The claims of a Rollout's strategy.
@@ -213,7 +241,11 @@ impl Claim {
         }
         // The pods of an adopted workload are identified by the workload alone.
         let pods = |a: &Self, b: &Self| {
-            !a.spec.selector.is_empty() && a.spec.selector.matches(&b.spec.template.metadata.labels)
+            let (required, labels) = (
+                &a.spec.selector.match_labels,
+                &b.spec.template.metadata.labels,
+            );
+            !required.0.is_empty() && required.0.iter().all(|it| labels.0.contains(it))
         };
         (pods(self, other) || pods(other, self))
             .then(|| format!("Rollout {name} already claims the same pods (spec.selector)"))
