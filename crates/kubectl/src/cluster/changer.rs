@@ -14,8 +14,8 @@ use crate::failure::Failure;
 
 /// Most users that the admission policy `changed-by` names.
 const NAMED: usize = 64;
-/// Attempts at an edit of a Rollout; a conflict on the last one is reported.
-const ATTEMPTS: u32 = 5;
+/// Attempts at an edit; a conflict on the last one is reported.
+pub const ATTEMPTS: u32 = 5;
 
 /// Edits a Rollout by a merge patch from what it is. Tries again on a conflict, since the controller may write the
 /// status at any time. Returns the Rollout as edited, in a dry run as it would be, and what came with the patch.

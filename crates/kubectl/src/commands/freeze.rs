@@ -6,12 +6,13 @@ use std::process::ExitCode;
 use countersign_api::{self as api, FreezeAction, FreezeSpec, Person, Selector, Tier};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
-use kube::ResourceExt;
 use kube::api::{ListParams, ObjectMeta};
+use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
 
 use crate::clock;
 use crate::cluster::change::requester;
+use crate::cluster::changer::ATTEMPTS;
 use crate::cluster::connection::Connection;
 use crate::cluster::refusal::Refusal;
 use crate::cluster::type_name;
@@ -241,31 +242,50 @@ impl Unfreeze {
     pub async fn run(self, connection: &Connection) -> Result<ExitCode, Failure> {
         let freezes = connection.cluster::<api::Freeze>();
         let now = clock::now();
-        let freeze = match connection.ask(freezes.get(&self.name)).await {
-            Ok(freeze) => freeze,
-            Err(Refusal::NotFound { .. }) => {
-                let all = ListParams::default();
-                let others = connection.ask(freezes.list(&all)).await?;
-                return Err(no_freeze(self.name, &others.items, now).into());
+        let mut attempts = ATTEMPTS;
+        let ended = loop {
+            let freeze = self.freeze(connection, &freezes, now).await?;
+            let person = requester(connection).await?;
+            let patch = lift(&freeze, &person, now);
+            let ended = self.dry_run.merge(connection, &freezes, &freeze, patch);
+            attempts -= 1;
+            match ended.await {
+                // The controller may write the status at any time.
+                Err(Refusal::Conflict) if attempts > 0 => {}
+                ended => break ended?,
             }
-            Err(refusal) => return Err(refusal.into()),
         };
-        if let Some(at) = ended_at(&freeze, now) {
-            let name = self.name;
-            return Err(Error::Ended { name, at }.into());
-        }
-        let person = requester(connection).await?;
-        let patch = lift(&freeze, &person, now);
-        let ended = self
-            .dry_run
-            .merge(connection, &freezes, &freeze, patch)
-            .await?;
         if self.dry_run.shows(&ended)? {
             return Ok(ExitCode::SUCCESS);
         }
         print(&end_summary(&ended, now));
         remark("Other freezes, and those of policies, continue: `kubectl get cfz` lists them.");
         Ok(ExitCode::SUCCESS)
+    }
+
+    /// The freeze as it is, if it is in force.
+    async fn freeze(
+        &self,
+        connection: &Connection,
+        freezes: &Api<api::Freeze>,
+        now: Timestamp,
+    ) -> Result<api::Freeze, Failure> {
+        let freeze = match connection.ask(freezes.get(&self.name)).await {
+            Ok(freeze) => freeze,
+            Err(Refusal::NotFound { .. }) => {
+                let all = ListParams::default();
+                let others = connection.ask(freezes.list(&all)).await?;
+                return Err(no_freeze(self.name.clone(), &others.items, now).into());
+            }
+            Err(refusal) => return Err(refusal.into()),
+        };
+        match ended_at(&freeze, now) {
+            None => Ok(freeze),
+            Some(at) => {
+                let name = self.name.clone();
+                Err(Error::Ended { name, at }.into())
+            }
+        }
     }
 }
 
