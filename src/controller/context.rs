@@ -146,7 +146,7 @@ impl Context {
         Some(CACHES_MAX_AGE.saturating_sub(at.elapsed()))
     }
 
-    /// For how long only what takes a change back is written, as the API server has too much to do.
+    /// For how long no change begins, as the API server has too much to do.
     pub(super) fn pushback(&self) -> Option<Duration> {
         let until = (*self.pushed_back_until.lock().ok()?)?;
         let rest = until.saturating_duration_since(Instant::now());
@@ -184,7 +184,7 @@ impl Context {
             failures.remove(&uid);
             return;
         };
-        self.push_back(error.retry_after());
+        self.push_back(error.pushback());
         let failure = failures.entry(uid).or_default();
         failure.attempts = failure.attempts.saturating_add(1);
         failure.last = observation::Failure {

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use kube::core::Status;
+
 use crate::act;
 use crate::api_server::sentence;
 use crate::timing::RECONCILE_TIMEOUT;
@@ -64,16 +66,36 @@ impl Error {
         }
     }
 
+    /// How long the API server, which has too much to do, wants no further requests; zero otherwise.
+    pub(super) fn pushback(&self) -> Duration {
+        let is_pushback = self
+            .status()
+            .is_some_and(|it| [429, 503].contains(&it.code));
+        if is_pushback {
+            self.retry_after()
+        } else {
+            Duration::ZERO
+        }
+    }
+
     /// The API server's Retry-After; zero if there is none.
     pub(super) fn retry_after(&self) -> Duration {
-        let (Self::Read(source) | Self::Write(act::Error::Refused { source, .. })) = self else {
-            return Duration::ZERO;
-        };
-        let kube::Error::Api(status) = &**source else {
+        let Some(status) = self.status() else {
             return Duration::ZERO;
         };
         let details = status.details.as_ref();
         Duration::from_secs(details.map_or(0, |it| it.retry_after_seconds.into()))
+    }
+
+    /// What the API server answered.
+    fn status(&self) -> Option<&Status> {
+        let (Self::Read(source) | Self::Write(act::Error::Refused { source, .. })) = self else {
+            return None;
+        };
+        let kube::Error::Api(status) = &**source else {
+            return None;
+        };
+        Some(status)
     }
 }
 
@@ -90,16 +112,17 @@ pub(super) enum Class {
 
 #[cfg(test)]
 mod tests {
-    use kube::core::Status;
-
     use super::*;
+
+    fn busy_details() -> kube::core::response::StatusDetails {
+        serde_json::from_value(serde_json::json!({ "retryAfterSeconds": 7 })).unwrap()
+    }
 
     #[test]
     fn the_retry_after_of_the_api_server_is_respected() {
-        let details = serde_json::json!({ "retryAfterSeconds": 7 });
         let busy = Status::failure("too many requests", "TooManyRequests")
             .with_code(429)
-            .with_details(serde_json::from_value(details).unwrap());
+            .with_details(busy_details());
         let busy = || Box::new(kube::Error::Api(Box::new(busy.clone())));
         assert_eq!(Error::Read(busy()).retry_after(), Duration::from_secs(7));
         let refused = act::Error::Refused {
@@ -109,6 +132,12 @@ mod tests {
         };
         let refused = Error::Write(refused);
         assert_eq!(refused.retry_after(), Duration::from_secs(7));
+        assert_eq!(refused.pushback(), Duration::from_secs(7));
+        let denied = Status::failure("a webhook denies it", "Forbidden")
+            .with_code(403)
+            .with_details(busy_details());
+        let denied = Error::Read(Box::new(kube::Error::Api(Box::new(denied))));
+        assert_eq!(denied.pushback(), Duration::ZERO);
         assert_eq!(Error::TimedOut.retry_after(), Duration::ZERO);
     }
 }

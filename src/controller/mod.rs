@@ -97,8 +97,8 @@ fn targets(
 }
 
 async fn reconcile(claim: Arc<Claim>, context: Arc<Context>) -> Result<Action, Error> {
-    // A change under way is decided even then, as it may have to be taken back.
-    if let Some(rest) = context.pushback().filter(|_| !claim.is_under_way()) {
+    // A change that is there goes on even then, as it may have to be taken back.
+    if let Some(rest) = context.pushback().filter(|_| claim.is_at_rest()) {
         return Ok(Action::requeue(rest));
     }
     let started = Instant::now();
@@ -151,10 +151,6 @@ async fn reconcile_claim(claim: &Claim, context: &Context) -> Result<Action, Err
     } = evaluation;
     let observation = &snapshot.observation;
     context.telemetry.answered(&observation.analysis.windows);
-    if let Some(rest) = context.pushback().filter(|_| !decision.takes_back()) {
-        context.report(&ObjectRef::from_obj(claim));
-        return Ok(Action::requeue(rest));
-    }
     let (actor, decided) = (&context.actor, Instant::now());
     let written = actor.write_down(&snapshot.rollout, observation, &decision);
     written.await?;

@@ -6,7 +6,7 @@ use super::order::with_a_change_under_way;
 use super::*;
 
 #[tokio::test]
-async fn while_the_api_server_pushes_back_only_what_takes_a_change_back_is_written() {
+async fn while_the_api_server_pushes_back_no_change_begins_and_one_under_way_is_taken_back() {
     let mut scene = with_a_change_under_way(false).await;
     scene.deploy("web", "app:2");
     scene
@@ -22,19 +22,11 @@ async fn while_the_api_server_pushes_back_only_what_takes_a_change_back_is_writt
         scene.reconcile(idle).await.unwrap();
     }
     assert!(scene.server.requests().is_empty(), "they wait");
-    scene.reconcile("api").await.unwrap();
-    let written = |scene: &Scene| {
-        let requests = scene.server.requests().into_iter();
-        requests.filter(|it| it.method != Method::GET).count()
-    };
-    assert_eq!(written(&scene), 0, "it has nothing to take back");
-
     scene.deploy("api", "app:1");
     scene.reconcile("api").await.unwrap();
-    assert!(written(&scene) > 0);
     assert_eq!(scene.status("api")["change"]["outcome"], "Reverted");
 
     *scene.context.pushed_back_until.lock().unwrap() = None;
     scene.reconcile("new").await.unwrap();
-    assert!(written(&scene) > 0, "afterwards all are reconciled");
+    assert_eq!(scene.status("new")["phase"], "Progressing");
 }

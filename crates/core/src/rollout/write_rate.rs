@@ -19,13 +19,6 @@ impl Decision {
             && only_evidence_moved(&observation.status, &self.status)
     }
 
-    /// Whether a change is taken back, or was and its traffic may not be back yet.
-    #[must_use]
-    pub fn takes_back(&self) -> bool {
-        let outcome = self.status.change.as_ref().and_then(|it| it.outcome);
-        outcome.is_some_and(|it| it != Outcome::Promoted)
-    }
-
     /// Whether a change is rolled back because of its windows alone.
     #[must_use]
     pub fn rolls_back_on_analysis(&self) -> bool {
