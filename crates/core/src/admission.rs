@@ -110,7 +110,9 @@ mod tests {
             let operations = rule["operations"].as_array().unwrap();
             for resource in rule["resources"].as_array().unwrap() {
                 let is_rare = match resource.as_str().unwrap() {
-                    "pods" => operations.iter().all(|it| it == "UPDATE"),
+                    "pods" | "pods/ephemeralcontainers" | "pods/resize" => {
+                        operations.iter().all(|it| it == "UPDATE")
+                    }
                     resource => ["signoffs", "interventions", "replicasets/scale", "services"]
                         .contains(&resource),
                 };

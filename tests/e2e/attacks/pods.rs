@@ -97,3 +97,29 @@ async fn nobody_makes_a_pod_that_a_replica_set_would_adopt() {
         }
     }
 }
+
+/// Pods with a hash of ten characters are those of earlier builds and of adopted Deployments.
+#[tokio::test]
+async fn a_pod_with_the_hash_of_an_earlier_build_stays_one_of_its_revision() {
+    let (scene, _app) = serving("old-pods").await;
+    let pods = at(&scene, "v1", "pods");
+    let spec = App::new("shop").manifest()["spec"]["template"]["spec"].clone();
+    let labels = json!({ "app": "shop", "pod-template-hash": "7d9fb6c5f4" });
+    let old = json!({
+        "apiVersion": "v1", "kind": "Pod", "metadata": { "name": "old", "labels": labels }, "spec": spec,
+    });
+    User::admin(&scene).create(&pods, &old).await.unwrap();
+    let own = format!("{pods}/old");
+    let image = json!([{ "name": "app", "image": "example.org/other:v1" }]);
+    let edits = [
+        json!({ "metadata": { "labels": { "pod-template-hash": "6c9fb6c5f4" } } }),
+        json!({ "metadata": { "labels": { "app": "other" } } }),
+        json!({ "spec": { "containers": image } }),
+    ];
+    let user = editor(&scene).await;
+    for edit in &edits {
+        refused(&user, "PATCH", &own, edit, OWNED).await;
+    }
+    let noted = json!({ "metadata": { "annotations": { "note": "seen" } } });
+    tried(&user, "PATCH", &own, &noted).await.unwrap();
+}

@@ -92,7 +92,7 @@ pub(super) async fn unguarded(scene: &str, story: impl AsyncFnOnce(&Scene, &App,
     let scale = format!("{own}/scale");
     let words = ["403", "scaled by the Countersign operator alone"];
     refused(&user, "PATCH", &scale, &scaled, &words).await;
-    let labels = json!({ "app": "shop", "pod-template-hash": "beside" });
+    let labels = json!({ "app": "shop", "pod-template-hash": "bcdfghjklmn" });
     let mut beside = set["spec"].clone();
     beside["selector"] = json!({ "matchLabels": labels });
     beside["template"]["metadata"]["labels"] = labels;
