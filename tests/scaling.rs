@@ -10,12 +10,12 @@ use std::fs;
 
 /// CPU time of the API server for a read of the most recent version and for a status, in microseconds
 /// (`docs/performance.md`).
-const READ: u64 = 4_000;
-const WRITE: u64 = 25_000;
+const READ: u64 = 1_000;
+const WRITE: u64 = 7_300;
 /// A change under way is read, and its evidence written, once in this time.
 const MINUTE: u64 = 60_000_000;
 /// Reads of a reconcile at present.
-const READS: u64 = 11;
+const READS: u64 = 4;
 /// The simulated time; the first minute is not counted.
 const MINUTES: u64 = 20;
 /// Time between two rollbacks.
@@ -127,7 +127,7 @@ fn grouped(number: u64) -> String {
 fn the_page_has_the_waits_of_the_simulation() {
     let page = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/scaling.md");
     let page = fs::read_to_string(page).unwrap();
-    for changes in [0, 100, 250, 500, 1_000, 2_000] {
+    for changes in [0, 500, 1_000, 2_000, 4_000, 8_000] {
         let mut row = format!("| {} |", grouped(changes));
         for reads in [READS, 0] {
             for cores in [1, 2, 4] {
