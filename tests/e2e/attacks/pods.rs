@@ -108,13 +108,14 @@ async fn a_pod_with_the_hash_of_an_earlier_build_stays_one_of_its_revision() {
     let old = json!({
         "apiVersion": "v1", "kind": "Pod", "metadata": { "name": "old", "labels": labels }, "spec": spec,
     });
-    User::admin(&scene).create(&pods, &old).await.unwrap();
+    let old = User::admin(&scene).create(&pods, &old).await.unwrap();
     let own = format!("{pods}/old");
-    let image = json!([{ "name": "app", "image": "example.org/other:v1" }]);
+    let mut containers = old["spec"]["containers"].clone();
+    containers[0]["image"] = "example.org/other:v1".into();
     let edits = [
         json!({ "metadata": { "labels": { "pod-template-hash": "6c9fb6c5f4" } } }),
         json!({ "metadata": { "labels": { "app": "other" } } }),
-        json!({ "spec": { "containers": image } }),
+        json!({ "spec": { "containers": containers } }),
     ];
     let user = editor(&scene).await;
     for edit in &edits {
