@@ -18,7 +18,7 @@ use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
-use crate::watch::changes::hash;
+use crate::watch::hashing::hash;
 
 /// Most bytes that are kept of one object of most kinds; a larger one is read.
 const MOST_OF_ONE: usize = 64 << 10;

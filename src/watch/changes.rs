@@ -1,7 +1,7 @@
 //! Filters events by the fields that decisions depend on.
 
 use std::collections::BTreeMap;
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::hash::Hash;
 use std::sync::Arc;
 
 use k8s_openapi::api::apps::v1::ReplicaSet;
@@ -12,6 +12,7 @@ use kube::runtime::watcher;
 use serde::{Deserialize, Serialize};
 
 use crate::watch::claim::Claim;
+use crate::watch::hashing::hash;
 use crate::watch::trigger::Trigger;
 
 /// Hashes of the last seen Rollouts, by hashes of their uids, to save memory.
@@ -38,12 +39,6 @@ fn own(metadata: &ObjectMeta) -> impl Hash {
     let owners = metadata.owner_references.iter().flatten();
     let owners: Vec<_> = owners.map(|owner| &owner.uid).collect();
     (deleted, owners, &metadata.labels)
-}
-
-pub(super) fn hash(it: &impl Hash) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    it.hash(&mut hasher);
-    hasher.finish()
 }
 
 /// The fields of a ReplicaSet that a decision depends on.

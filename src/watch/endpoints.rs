@@ -8,8 +8,8 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::watch::cache::Cached;
-use crate::watch::changes::hash;
 use crate::watch::claim::Claim;
+use crate::watch::hashing::hash;
 use crate::watch::of_service::OfService;
 use crate::watch::task::{LARGE, config};
 

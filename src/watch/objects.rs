@@ -7,8 +7,8 @@ use kube::Resource;
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::watcher;
 
-use crate::watch::changes::hash;
 use crate::watch::claim::Claim;
+use crate::watch::hashing::hash;
 use crate::watch::trigger::{Trigger, related};
 
 /// The objects of one watch, by hashes of their uids; all values are hashes, to save memory.

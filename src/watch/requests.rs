@@ -16,8 +16,8 @@ use tokio::sync::mpsc;
 
 use crate::telemetry::Telemetry;
 use crate::watch::cache::{Cache, Cached, Kept, attempt};
-use crate::watch::changes::hash;
 use crate::watch::claim::Claim;
+use crate::watch::hashing::hash;
 use crate::watch::objects::{News, Objects, Seen, among, object, subject_of};
 use crate::watch::task::{SMALL, config, run};
 use crate::watch::trigger::Trigger;

@@ -12,8 +12,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::watch::cache::Cached;
-use crate::watch::changes::hash;
 use crate::watch::claim::Claim;
+use crate::watch::hashing::hash;
 use crate::watch::of_service::OfService;
 use crate::watch::task::{SMALL, config};
 

@@ -1,0 +1,9 @@
+//! Hashes in place of what is only compared, to save memory.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+pub(super) fn hash(it: &impl Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    it.hash(&mut hasher);
+    hasher.finish()
+}
