@@ -112,15 +112,13 @@ impl Context {
         let key = (namespace, name);
         let doubted = self.doubted.lock();
         let doubted = doubted.is_ok_and(|it| it.contains(&key));
-        if !claim.is_under_way()
-            && let Ok(mut read) = self.read.lock()
-        {
-            read.remove(&key);
-        }
         if doubted || !written.rollouts.answers() || !written.replica_sets.answers() {
             return false;
         }
         if !claim.is_under_way() {
+            if let Ok(mut read) = self.read.lock() {
+                read.remove(&key);
+            }
             return reported;
         }
         (reported || claim.status.weight > 0)
