@@ -7,7 +7,7 @@
 # The host of this image is musl, so what cargo builds here is static, on amd64 and arm64 alike.
 ARG RUST_IMAGE=rust:1.95-alpine
 FROM ${RUST_IMAGE} AS build
-# ring and psm, two dependencies, compile some C and assembly.
+# mimalloc, psm and ring, three dependencies, compile some C and assembly.
 RUN apk add --no-cache ca-certificates gcc musl-dev
 # The program then carries the list of its crates; scanners of images read it.
 RUN cargo install --locked cargo-auditable@0.7.7 auditable2cdx@0.1.0

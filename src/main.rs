@@ -7,6 +7,10 @@ use clap::{Parser, Subcommand};
 use countersign::operator::{self, Options};
 use countersign::{check, notify};
 
+// That of musl, for which the image is built, has one lock for all threads.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Risk-based progressive delivery for Kubernetes.
 #[derive(Parser)]
 #[command(version)]

@@ -1,5 +1,5 @@
 //! `make bench`: the cost of the operator on a real control plane, as one table; `make bench-quick`: the figures for
-//! every day.
+//! every day; `make bench-hour`: its memory over an hour of changes.
 //!
 //! Runs in the test cluster, with the operator as released. Requests are counted in the API server's audit
 //! log, memory and CPU in `/proc`; each measurement is described in `docs/performance.md`.
@@ -10,6 +10,7 @@ mod rollbacks;
 mod table;
 
 use std::error::Error;
+use std::ops::Range;
 use std::path::Path;
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
@@ -30,6 +31,14 @@ const BACKGROUND: usize = 1_000;
 const MANY: usize = 5_000;
 /// Changes that are under way concurrently.
 const IN_PROGRESS: usize = 500;
+
+/// How long changes follow one another for the memory of `make bench-hour`.
+const HOUR: Duration = Duration::from_hours(1);
+/// The minutes of it that are compared.
+const EARLY: Range<Duration> = Duration::from_mins(10)..Duration::from_mins(20);
+const LATE: Range<Duration> = Duration::from_mins(50)..Duration::MAX;
+/// Changes of each round of it that are reverted, beside those that are rolled back.
+const REVERTED: usize = 100;
 
 /// How much is measured.
 struct Extent {
@@ -59,16 +68,20 @@ const QUICK: Extent = Extent {
 async fn main() -> ExitCode {
     let arguments: Vec<_> = std::env::args().skip(1).collect();
     let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
-    let (operator, decide, quick) = match arguments.as_slice() {
-        [operator, decide] => (*operator, *decide, false),
-        [operator, decide, "--quick"] => (*operator, *decide, true),
+    let mut table = Table::default();
+    let outcome = match arguments.as_slice() {
+        [operator, decide] => {
+            measure(Path::new(operator), Path::new(decide), false, &mut table).await
+        }
+        [operator, decide, "--quick"] => {
+            measure(Path::new(operator), Path::new(decide), true, &mut table).await
+        }
+        [_, _, "--hour"] => hour(&mut table).await,
         _ => {
-            eprintln!("usage: scale OPERATOR DECIDE [--quick]");
+            eprintln!("usage: scale OPERATOR DECIDE [--quick | --hour]");
             return ExitCode::FAILURE;
         }
     };
-    let mut table = Table::default();
-    let outcome = measure(Path::new(operator), Path::new(decide), quick, &mut table).await;
     // Figures measured before a failure are valid.
     println!("{table}");
     let missed = table.missed();
@@ -151,6 +164,45 @@ async fn measure(operator: &Path, decide: &Path, quick: bool, table: &mut Table)
     let what = "from 1,000 to 5,000, each after a restart";
     growth(table, what, after - before, MANY - BACKGROUND);
     say("done");
+    Ok(())
+}
+
+/// The memory of the operator while changes are rolled back and reverted without a pause.
+async fn hour(table: &mut Table) -> Result<()> {
+    let cluster = Cluster::from_env().await?;
+    let mut observed = Observed::new(&cluster);
+    fleet::served(&cluster).await?;
+    let mut fleet = Fleet::new(&cluster);
+    fleet.grow(BACKGROUND).await?;
+    let mut rollbacks = Rollbacks::prepare(&cluster).await?;
+    let (started, mut seen, mut changes) = (Instant::now(), Vec::new(), 0);
+    while started.elapsed() < HOUR {
+        fleet.change(REVERTED).await?;
+        changes += REVERTED + rollbacks.round().await?.len();
+        fleet.change_back(REVERTED).await?;
+        let (at, usage) = (started.elapsed(), observed.usage()?);
+        eprintln!(
+            "bench: {:4.0} s: {changes} changes, {usage:?}",
+            at.as_secs_f64()
+        );
+        seen.push((at, usage.resident));
+        observed.requests()?; // kept otherwise
+    }
+    table.row(
+        "changes that were rolled back or reverted",
+        changes.to_string(),
+    );
+    let mean = |within: Range<Duration>| {
+        let part = seen.iter().filter(|(at, _)| within.contains(at));
+        let part: Vec<_> = part.map(|(_, resident)| *resident).collect();
+        #[expect(clippy::cast_precision_loss, reason = "few")]
+        let number = part.len() as f64;
+        part.iter().sum::<f64>() / number
+    };
+    let early = mean(EARLY);
+    let late = mean(LATE);
+    table.row("resident in minutes 10 to 20, MiB", plain(early, 1));
+    table.at_most("resident in the last 10 minutes, MiB", late, early * 1.05);
     Ok(())
 }
 

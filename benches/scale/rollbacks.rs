@@ -65,7 +65,7 @@ impl Rollbacks {
         for number in 0..APPS {
             let limits = Limits {
                 max_requests: 1_000_000,
-                max_time: Duration::from_mins(30),
+                max_time: Duration::from_mins(90),
             };
             let host = this.host(&name(number));
             let load = Load::through(gateway, &host, REQUESTS_PER_SECOND, limits).await?;
@@ -101,8 +101,7 @@ impl Rollbacks {
         let unanswered = observed.unanswered().await?;
         for round in 1..=rounds {
             observed.requests()?;
-            self.change(0.5, APART).await?;
-            let changes = self.rolled_back().await?;
+            let changes = self.round().await?;
             let requests = observed.requests()?.0;
             let reconciles = observed.reconciles_within(&self.namespace)?;
             for (name, change) in &changes {
@@ -114,6 +113,12 @@ impl Rollbacks {
         let unanswered = observed.unanswered().await? - unanswered;
         let own = observed.weight_writes().await?;
         Ok(Latencies::of(&rollbacks, unanswered, own))
+    }
+
+    /// Rolls each application back once.
+    pub async fn round(&mut self) -> Result<Vec<(String, Change)>> {
+        self.change(0.5, APART).await?;
+        self.rolled_back().await
     }
 
     fn rollouts(&self) -> Api<Rollout> {

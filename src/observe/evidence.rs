@@ -168,7 +168,7 @@ impl Observer {
             return None;
         }
         let json = self.caches.template_specs.get(namespace, name)?;
-        serde_json::from_slice(&json).ok()
+        serde_json::from_str(&json).ok()
     }
 }
 

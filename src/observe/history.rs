@@ -119,7 +119,7 @@ impl Observer {
         if found.len() > MOST {
             return None;
         }
-        let decoded = found.iter().map(|json| serde_json::from_slice(json));
+        let decoded = found.iter().map(|json| serde_json::from_str(json));
         let decoded: Result<Vec<PastRecord>, _> = decoded.collect();
         let mut records = decoded.ok()?;
         records.retain(|it| of_name || is_own(it, observation));

@@ -109,7 +109,7 @@ impl Observer {
         }
         let mut own = Vec::new();
         for json in all {
-            let stored: DynamicObject = serde_json::from_slice(&json).ok()?;
+            let stored: DynamicObject = serde_json::from_str(&json).ok()?;
             let Some(mut job) = own_job(&stored, uid) else {
                 continue;
             };

@@ -16,12 +16,13 @@ use countersign_core::policy::Effective;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::ListParams;
-use kube::core::{DeserializeGuard, ObjectMeta};
+use kube::core::{ApiResource, DynamicObject, ObjectMeta};
 use kube::{Api, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 
 use super::observer::Observer;
 use super::reads;
+use super::stored::parsed;
 use crate::api_server::sentence;
 use crate::timing::{LIST_TIMEOUT, READ_TIMEOUT};
 use crate::watch::Cache;
@@ -142,7 +143,8 @@ impl Observer {
         if known && self.from_watches {
             return self.watched_freezes(observation);
         }
-        let api = Api::all(self.client.clone());
+        let kind = ApiResource::erase::<Freeze>(&());
+        let api = Api::all_with(self.client.clone(), &kind);
         let all = List {
             what: "freezes",
             of: ListParams::default().limit(reads::SMALL),
@@ -201,7 +203,8 @@ impl Observer {
             return Default::default();
         }
         let run = change.run.as_str();
-        let api = Api::namespaced(self.client.clone(), &observation.namespace);
+        let kind = ApiResource::erase::<SignOff>(&());
+        let api = Api::namespaced_with(self.client.clone(), &observation.namespace, &kind);
         let stops = "spec.decision=Reject";
         let own = List::of_attempt("sign-offs", stops, observation, run);
         readable(&own, &api, &self.no_fields, |it: SignOff| {
@@ -234,7 +237,8 @@ impl Observer {
             return Default::default();
         }
         let run = change.run.as_str();
-        let api = Api::namespaced(self.client.clone(), &observation.namespace);
+        let kind = ApiResource::erase::<Intervention>(&());
+        let api = Api::namespaced_with(self.client.clone(), &observation.namespace, &kind);
         let stops = "spec.action=Abort";
         let own = List::of_attempt("interventions", stops, observation, run);
         readable(&own, &api, &self.no_fields, |it: Intervention| {
@@ -261,12 +265,12 @@ impl Observer {
 /// before an error is kept: a person may have stopped the change.
 async fn readable<K, T>(
     list: &List,
-    api: &Api<DeserializeGuard<K>>,
+    api: &Api<DynamicObject>,
     no_fields: &AtomicBool,
     convert: impl Fn(K) -> Option<T>,
 ) -> Readable<T>
 where
-    K: Resource<DynamicType = ()> + DeserializeOwned + Clone + std::fmt::Debug,
+    K: Resource<DynamicType = ()> + DeserializeOwned,
 {
     let mut read = Read {
         found: BTreeMap::new(),
@@ -312,12 +316,12 @@ impl<T> Read<'_, T> {
     async fn add<K>(
         &mut self,
         what: &str,
-        api: &Api<DeserializeGuard<K>>,
+        api: &Api<DynamicObject>,
         of: &ListParams,
         convert: &impl Fn(K) -> Option<T>,
     ) -> Result<bool, String>
     where
-        K: Resource<DynamicType = ()> + DeserializeOwned + Clone + std::fmt::Debug,
+        K: Resource<DynamicType = ()> + DeserializeOwned,
     {
         let (mut listed, mut wanted, mut after) = (0_usize, 0_usize, None);
         loop {
@@ -326,7 +330,7 @@ impl<T> Read<'_, T> {
             listed = listed.saturating_add(page.len());
             for object in page {
                 let name = object.name_any();
-                match object.0 {
+                match parsed(&object) {
                     Ok(object) => {
                         let object = convert(object);
                         wanted += usize::from(object.is_some());

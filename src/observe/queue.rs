@@ -17,12 +17,13 @@ use countersign_core::reason::Reason;
 use countersign_core::{Observation, change};
 use futures::future::join_all;
 use kube::api::ListParams;
-use kube::core::DeserializeGuard;
+use kube::core::{ApiResource, DynamicObject};
 use kube::{Api, ResourceExt};
 
 use super::observer::Observer;
 use super::people::in_time;
 use super::reads::{LARGE, tried};
+use super::stored::parsed;
 use crate::api_server::sentence;
 use crate::observe::queue_lock::QueueLock;
 use crate::timing::QUEUE_TIMEOUT;
@@ -95,14 +96,15 @@ impl Observer {
 
     /// Reads why a dependency is waited for; `None` if it is stable.
     async fn read_dependency(&self, namespace: &str, name: &str) -> Option<String> {
-        let api: Api<DeserializeGuard<Rollout>> = Api::namespaced(self.client.clone(), namespace);
+        let kind = ApiResource::erase::<Rollout>(&());
+        let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), namespace, &kind);
         let what = format!("Rollout {name}");
         match in_time(&what, tried(|| api.get_opt(name))).await {
             Ok(None) => Some(format!("{what} does not exist in this namespace")),
-            Ok(Some(DeserializeGuard(Ok(rollout)))) => dependencies::unstable(&rollout),
-            Ok(Some(DeserializeGuard(Err(invalid)))) => {
-                Some(format!("{what} cannot be read by this build: {invalid}"))
-            }
+            Ok(Some(rollout)) => match parsed(&rollout) {
+                Ok(rollout) => dependencies::unstable(&rollout),
+                Err(invalid) => Some(format!("{what} cannot be read by this build: {invalid}")),
+            },
             Err(problem) => Some(problem),
         }
     }

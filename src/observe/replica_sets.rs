@@ -140,7 +140,7 @@ impl Observer {
         }
         let mut listing = Listing::new(rollout, uid);
         for json in sets {
-            let set: DynamicObject = serde_json::from_slice(&json).ok()?;
+            let set: DynamicObject = serde_json::from_str(&json).ok()?;
             // One that is being deleted, or of another controller, is none of the Rollout's.
             let Some(own) = replica_set(rollout, uid, &set) else {
                 continue;

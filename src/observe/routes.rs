@@ -147,7 +147,7 @@ impl Observer {
         let pods = services.iter().map(|service| {
             let slices = self.caches.endpoints.of_service(namespace, service)?;
             let slices = slices.iter();
-            let names = slices.map(|json| serde_json::from_slice::<Vec<String>>(json).ok());
+            let names = slices.map(|json| serde_json::from_str::<Vec<String>>(json).ok());
             let names = names.collect::<Option<Vec<_>>>()?;
             Some(((*service).to_owned(), names.concat()))
         });
@@ -175,7 +175,7 @@ impl Observer {
             return None;
         }
         let json = self.caches.written.routes.of(kind).get(namespace, name)?;
-        serde_json::from_slice(&json).ok()
+        serde_json::from_str(&json).ok()
     }
 
     /// The routes that the Rollout owns, as their watch has reported them; `None` if they have to be read.
@@ -196,9 +196,7 @@ impl Observer {
             .of(kind)
             .of_rollout(namespace, &uid)?;
         let routes = routes.iter();
-        routes
-            .map(|json| serde_json::from_slice(json).ok())
-            .collect()
+        routes.map(|json| serde_json::from_str(json).ok()).collect()
     }
 
     /// An object as its watch has reported it, or else read in the first version that is served.

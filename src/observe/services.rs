@@ -61,7 +61,7 @@ impl Observer {
             return None;
         }
         let json = self.caches.written.services.get(namespace, name)?;
-        serde_json::from_slice(&json).ok()
+        serde_json::from_str(&json).ok()
     }
 
     pub(super) fn conflicts(&self, rollout: &Rollout, namespace: &str) -> Vec<String> {

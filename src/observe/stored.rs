@@ -3,6 +3,7 @@
 use countersign_api::{Rollout, RolloutStatus};
 use kube::core::{ApiResource, DynamicObject};
 use kube::{Api, ResourceExt};
+use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use super::observer::Observer;
@@ -44,8 +45,7 @@ impl Observer {
         };
         let status = object.data.pointer_mut("/status");
         let left_out = status.and_then(Value::as_object_mut).map(leave_out);
-        let rollout = serde_json::to_value(&object).and_then(serde_json::from_value);
-        let rollout = rollout.map_err(kube::Error::SerdeError)?;
+        let rollout = parsed(&object).map_err(kube::Error::SerdeError)?;
         let left_out = left_out.unwrap_or_default();
         tracing::warn!(%namespace, rollout = %name, left_out = %left_out.join("; "), "the status has fields that this build cannot read");
         Ok(Some((rollout, Some(left_out.join("; ")))))
@@ -57,8 +57,13 @@ impl Observer {
             return None;
         }
         let json = self.caches.written.rollouts.get(namespace, name)?;
-        serde_json::from_slice(&json).ok()
+        serde_json::from_str(&json).ok()
     }
+}
+
+/// The typed object, unless this build cannot read it.
+pub(super) fn parsed<K: DeserializeOwned>(object: &DynamicObject) -> Result<K, serde_json::Error> {
+    serde_json::to_value(object).and_then(serde_json::from_value)
 }
 
 /// Removes droppable fields that cannot be parsed; returns their errors.

@@ -46,7 +46,7 @@ pub(super) trait Cached:
 pub(super) struct Kept<K> {
     fields: K,
     /// What is kept of the object; `None` if that is too large, or nothing.
-    json: Option<Arc<[u8]>>,
+    json: Option<Arc<str>>,
 }
 
 impl<K: Cached> Kept<K> {
@@ -91,7 +91,7 @@ impl<'de, K: Cached> Deserialize<'de> for Kept<K> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let object = Value::deserialize(deserializer)?;
         let fields = K::deserialize(&object).map_err(D::Error::custom)?;
-        let json = serde_json::to_vec(&K::prune(object)).map_err(D::Error::custom)?;
+        let json = serde_json::to_string(&K::prune(object)).map_err(D::Error::custom)?;
         let json = (json.len() <= K::MOST).then(|| json.into());
         Ok(Self { fields, json })
     }
@@ -143,7 +143,7 @@ struct Entry {
     version: u64,
     /// The hash of that to which it belongs.
     of: Option<u64>,
-    json: Option<Arc<[u8]>>,
+    json: Option<Arc<str>>,
 }
 
 #[derive(Debug)]
@@ -228,7 +228,7 @@ impl Cache {
 
     /// The object of this name; `None` if it has to be read.
     #[must_use]
-    pub fn get(&self, namespace: &str, name: &str) -> Option<Arc<[u8]>> {
+    pub fn get(&self, namespace: &str, name: &str) -> Option<Arc<str>> {
         self.answer(|state| {
             let key = (namespace.to_owned(), name.to_owned());
             let awaited = state.awaited.get(&key);
@@ -255,7 +255,7 @@ impl Cache {
 
     /// The objects of the Rollout with this uid, or of those with this name; `None` if they have to be read.
     #[must_use]
-    pub fn of_rollout(&self, namespace: &str, rollout: &str) -> Option<Vec<Arc<[u8]>>> {
+    pub fn of_rollout(&self, namespace: &str, rollout: &str) -> Option<Vec<Arc<str>>> {
         let of = belonging(namespace, rollout);
         self.answer(|state| {
             let mut awaited = state.awaited.iter();
@@ -272,7 +272,7 @@ impl Cache {
 
     /// The objects of the Service of this name; `None` if they have to be read.
     #[must_use]
-    pub fn of_service(&self, namespace: &str, service: &str) -> Option<Vec<Arc<[u8]>>> {
+    pub fn of_service(&self, namespace: &str, service: &str) -> Option<Vec<Arc<str>>> {
         self.of_rollout(namespace, service)
     }
 

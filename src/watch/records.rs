@@ -146,9 +146,9 @@ mod tests {
 
     #[test]
     fn of_a_record_what_decisions_need_is_kept() {
-        let json = serde_json::to_vec(&WatchedRecord::prune(record())).unwrap();
+        let json = serde_json::to_string(&WatchedRecord::prune(record())).unwrap();
         assert!(json.len() < 400, "{} bytes", json.len());
-        let kept: PastRecord = serde_json::from_slice(&json).unwrap();
+        let kept: PastRecord = serde_json::from_str(&json).unwrap();
         let whole = PastRecord::from(serde_json::from_value::<RolloutRun>(record()).unwrap());
         assert!(whole.run.traffic.is_some() && !whole.run.provenance.is_empty());
         let expected = PastRecord {
@@ -167,8 +167,8 @@ mod tests {
     fn a_record_that_this_build_cannot_read_is_read_where_it_is_needed() {
         let mut record = record();
         record["spec"]["progress"]["outcome"] = json!("Forgotten");
-        let json = serde_json::to_vec(&WatchedRecord::prune(record)).unwrap();
-        serde_json::from_slice::<PastRecord>(&json).unwrap_err();
+        let json = serde_json::to_string(&WatchedRecord::prune(record)).unwrap();
+        serde_json::from_str::<PastRecord>(&json).unwrap_err();
     }
 
     #[test]

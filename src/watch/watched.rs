@@ -211,7 +211,7 @@ mod tests {
             cache.take(Ok(event)).unwrap();
         }
         let kept = cache.get("shop", "small").unwrap();
-        let kept: Value = serde_json::from_slice(&kept).unwrap();
+        let kept: Value = serde_json::from_str(&kept).unwrap();
         assert_eq!(kept["checks"][0]["total"], "y");
         assert!(!kept.to_string().contains("of no use"), "{kept}");
         assert_eq!(cache.get("shop", "large"), None, "it has to be read");

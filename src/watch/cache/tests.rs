@@ -45,7 +45,7 @@ fn listed() -> Cache {
 fn versions(cache: &Cache) -> Option<Vec<u64>> {
     let all = cache.of_rollout("shop", "web")?.into_iter();
     let versions = all.map(|json| {
-        let set: Value = serde_json::from_slice(&json).unwrap();
+        let set: Value = serde_json::from_str(&json).unwrap();
         integer(set["metadata"]["resourceVersion"].as_str()).unwrap()
     });
     Some(versions.collect())

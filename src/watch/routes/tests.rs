@@ -89,7 +89,7 @@ fn list(watch: &mut RouteWatch, routes: Vec<Kept<DynamicObject>>) -> Vec<String>
 /// The version of a route, if it is kept.
 fn kept(watch: &RouteWatch, name: &str) -> Option<String> {
     let json = watch.cache.get("shop", name)?;
-    let route: RouteObject = serde_json::from_slice(&json).unwrap();
+    let route: RouteObject = serde_json::from_str(&json).unwrap();
     let version = &route.object["metadata"]["resourceVersion"];
     Some(version.as_str().unwrap().to_owned())
 }
@@ -200,7 +200,7 @@ fn the_last_writer_of_a_destination_rule_is_who_set_its_subsets() {
 async fn until_kept(cache: &Cache, version: &str) {
     let is_kept = || {
         let json = cache.get("shop", "web")?;
-        let route: RouteObject = serde_json::from_slice(&json).ok()?;
+        let route: RouteObject = serde_json::from_str(&json).ok()?;
         let found = route.object.pointer("/metadata/resourceVersion")?;
         (found == version).then_some(())
     };
