@@ -57,7 +57,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::telemetry::Telemetry;
 pub use crate::watch::cache::Cache;
-use crate::watch::cache::{Cached, Kept};
+use crate::watch::cache::Cached;
 pub use crate::watch::caches::{Caches, Gap, Written};
 use crate::watch::changes::{ClaimChanges, Pods, strip_claim};
 pub use crate::watch::claim::Claim;
@@ -72,7 +72,7 @@ use crate::watch::routes::watch_routes;
 pub use crate::watch::routes::{DESTINATION_RULE, Routes, route_object};
 pub use crate::watch::services::Selection;
 use crate::watch::services::WatchedService;
-use crate::watch::task::{LARGE, SMALL, config, run};
+use crate::watch::task::{LARGE, SMALL, config, kept, run};
 use crate::watch::trigger::owner;
 pub use crate::watch::trigger::{Scope, Trigger};
 pub use crate::watch::watched::{WatchedFreeze, WatchedPolicy, WatchedTemplate};
@@ -169,11 +169,7 @@ fn watch_claims(
     governing: watch::Sender<()>,
 ) -> Store<Claim> {
     let (store, writer) = reflector::store();
-    let cache = cache.clone();
-    let events = watcher(Api::<Kept<Claim>>::all(client.clone()), config(LARGE));
-    // The whole is kept before its event triggers a reconcile.
-    let events = events.map(move |event| cache.take(event));
-    let events = events.modify(strip_claim);
+    let events = kept(client, config(LARGE), cache).modify(strip_claim);
     let mut changes = ClaimChanges::new(store.clone());
     let mut deployments = Deployments::new(client, telemetry, store.clone(), send.clone());
     run(
@@ -320,11 +316,8 @@ impl<K: Cached<DynamicType = ()>> Owned<K> {
         send: mpsc::UnboundedSender<Trigger>,
     ) -> Cache {
         let cache = Cache::default();
-        let kept = cache.clone();
         let own = config(LARGE).labels(&format!("{MANAGED_BY_LABEL}={MANAGER}"));
-        let events = watcher(Api::<Kept<K>>::all(client.clone()), own);
-        // An object is kept before its event triggers a reconcile.
-        let events = events.map(move |event| kept.take(event));
+        let events = kept(client, own, &cache);
         let (mut objects, claims) = (Objects::default(), claims.clone());
         let kind = self.kind;
         let triggers = move |event| self.triggers(&mut objects, &claims, event);
@@ -400,9 +393,7 @@ fn watch_templates(
     governing: watch::Sender<()>,
 ) -> Store<WatchedTemplate> {
     let (store, writer) = reflector::store();
-    let specs = specs.clone();
-    let api = Api::<Kept<WatchedTemplate>>::all(client.clone());
-    let events = watcher(api, config(LARGE)).map(move |event| specs.take(event));
+    let events = kept(client, config(LARGE), specs);
     let (send, _) = mpsc::unbounded_channel();
     run(
         "AnalysisTemplate",

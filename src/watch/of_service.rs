@@ -2,17 +2,16 @@
 
 use std::sync::Arc;
 
-use futures::StreamExt;
+use kube::Client;
 use kube::runtime::reflector::Store;
 use kube::runtime::watcher;
-use kube::{Api, Client};
 use tokio::sync::mpsc;
 
 use crate::telemetry::Telemetry;
-use crate::watch::cache::{Cache, Cached, Kept};
+use crate::watch::cache::{Cache, Cached};
 use crate::watch::claim::Claim;
 use crate::watch::objects::{News, Objects, Seen, object, subject};
-use crate::watch::task::run;
+use crate::watch::task::{kept, run};
 use crate::watch::trigger::{Trigger, related};
 
 /// A Service, or what belongs to one.
@@ -42,9 +41,7 @@ pub(super) fn watch<K: OfService>(
 ) -> Cache {
     // What other leaders have written is read before a write, as everything is.
     let cache = Cache::opened();
-    let kept = cache.clone();
-    let events = watcher(Api::<Kept<K>>::all(client.clone()), K::config());
-    let events = events.map(move |event| kept.take::<K>(event));
+    let events = kept::<K>(client, K::config(), &cache);
     let (mut objects, claims) = (Objects::default(), claims.clone());
     let triggers = move |event| triggers(&mut objects, &claims, event);
     run(K::KIND, telemetry, events, triggers, send);

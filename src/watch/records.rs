@@ -6,17 +6,15 @@ use std::sync::Arc;
 
 use countersign_api::{ROLLOUT_LABEL, ROLLOUT_UID_LABEL, RolloutRun};
 use countersign_core::observation::workload::PastRun;
-use futures::StreamExt;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::runtime::watcher;
-use kube::{Api, Client, Resource, ResourceExt};
+use kube::{Client, Resource, ResourceExt};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
 use crate::telemetry::Telemetry;
-use crate::watch::cache::{Cache, Cached, Kept};
-use crate::watch::task::{LARGE, config, run};
+use crate::watch::cache::{Cache, Cached};
+use crate::watch::task::{LARGE, config, kept, run};
 use crate::watch::trigger::Trigger;
 
 /// What decisions need of a record; its template is large.
@@ -98,12 +96,7 @@ pub fn rollout_of_record(record: &ObjectMeta) -> Option<String> {
 /// Watches RolloutRuns.
 pub(super) fn watch_records(client: &Client, telemetry: &Arc<Telemetry>) -> Cache {
     let cache = Cache::default();
-    let kept = cache.clone();
-    let events = watcher(
-        Api::<Kept<WatchedRecord>>::all(client.clone()),
-        config(LARGE),
-    );
-    let events = events.map(move |event| kept.take(event));
+    let events = kept::<WatchedRecord>(client, config(LARGE), &cache);
     let (send, _) = mpsc::unbounded_channel();
     run("RolloutRun", telemetry, events, |_| None::<Trigger>, send);
     cache

@@ -5,21 +5,20 @@ use std::fmt::Debug;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-use futures::StreamExt;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::watcher;
-use kube::{Api, Client, Resource};
+use kube::{Client, Resource};
 use serde::Deserialize;
 use serde_json::Value;
 use tokio::sync::mpsc;
 
 use crate::telemetry::Telemetry;
-use crate::watch::cache::{Cache, Cached, Kept, attempt};
+use crate::watch::cache::{Cache, Cached, attempt};
 use crate::watch::claim::Claim;
 use crate::watch::hashing::hash;
 use crate::watch::objects::{News, Objects, Seen, among, object, subject_of};
-use crate::watch::task::{SMALL, config, run};
+use crate::watch::task::{SMALL, config, kept, run};
 use crate::watch::trigger::Trigger;
 
 /// A SignOff or an Intervention.
@@ -104,9 +103,7 @@ where
     K: Resource<DynamicType = ()> + Clone + Debug + 'static,
 {
     let cache = Cache::opened();
-    let kept = cache.clone();
-    let events = watcher(Api::<Kept<Request<K>>>::all(client.clone()), config(SMALL));
-    let events = events.map(move |event| kept.take(event));
+    let events = kept::<Request<K>>(client, config(SMALL), &cache);
     let (mut objects, claims) = (Objects::default(), claims.clone());
     run(
         kind,

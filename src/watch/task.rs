@@ -6,11 +6,13 @@ use std::time::Duration;
 use futures::{Stream, StreamExt, TryStreamExt};
 use kube::runtime::utils::Backoff;
 use kube::runtime::{WatchStreamExt, watcher};
+use kube::{Api, Client};
 use tokio::sync::mpsc;
 
 use crate::api_server::watch_sentence;
 use crate::telemetry::Telemetry;
 use crate::timing::WATCH_BACKOFF;
+use crate::watch::cache::{Cache, Cached, Kept};
 use crate::watch::trigger::Trigger;
 
 /// Objects per page of the first list, of those that may have 1.5 MB each,
@@ -40,6 +42,17 @@ impl Backoff for CappedBackoff {
     fn reset(&mut self) {
         self.0.reset();
     }
+}
+
+/// The events of a kind that is kept in a cache. An object is kept before its event triggers a reconcile.
+pub(super) fn kept<K: Cached<DynamicType = ()>>(
+    client: &Client,
+    config: watcher::Config,
+    cache: &Cache,
+) -> impl Stream<Item = Result<watcher::Event<K>, watcher::Error>> + use<K> {
+    let cache = cache.clone();
+    let events = watcher(Api::<Kept<K>>::all(client.clone()), config);
+    events.map(move |event| cache.take(event))
 }
 
 /// Runs one watch forever: errors are counted and retried, events become triggers.

@@ -15,10 +15,10 @@ use crate::failure::Failure;
 /// Most users that the admission policy `changed-by` names.
 const NAMED: usize = 64;
 /// Attempts at an edit; a conflict on the last one is reported.
-pub const ATTEMPTS: u32 = 5;
+const ATTEMPTS: u32 = 5;
 
-/// Edits a Rollout by a merge patch from what it is. Tries again on a conflict, since the controller may write the
-/// status at any time. Returns the Rollout as edited, in a dry run as it would be, and what came with the patch.
+/// Edits a Rollout by a merge patch from what it is. Returns the Rollout as edited, in a dry run as it would be, and what came
+/// with the patch.
 pub async fn edit<T>(
     connection: &Connection,
     name: &str,
@@ -26,18 +26,27 @@ pub async fn edit<T>(
     patch: impl AsyncFn(&Rollout) -> Result<(Value, T), Failure>,
 ) -> Result<(Rollout, T), Failure> {
     let rollouts = connection.here::<Rollout>();
-    let mut attempts = ATTEMPTS;
-    loop {
+    retried(async || {
         let rollout = connection.rollout(name).await?;
         let (patch, beside) = patch(&rollout).await?;
         let patch = stamped(connection, patch, Some(&rollout)).await?;
         let edited = dry_run.merge(connection, &rollouts, &rollout, patch).await;
-        attempts -= 1;
-        match edited {
-            Err(Refusal::Conflict) if attempts > 0 => {}
-            edited => return Ok((edited?, beside)),
+        Ok(edited.map(|edited| (edited, beside)))
+    })
+    .await
+}
+
+/// Reads and edits again on a conflict, since the controller may write the status at any time.
+pub async fn retried<T>(
+    edit: impl AsyncFn() -> Result<Result<T, Refusal>, Failure>,
+) -> Result<T, Failure> {
+    for _ in 1..ATTEMPTS {
+        match edit().await? {
+            Err(Refusal::Conflict) => {}
+            edited => return Ok(edited?),
         }
     }
+    Ok(edit().await??)
 }
 
 /// A patch of a Rollout, or the manifest of a new one, with the stamp of this user. An API server that

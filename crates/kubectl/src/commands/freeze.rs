@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::clock;
 use crate::cluster::change::requester;
-use crate::cluster::changer::ATTEMPTS;
+use crate::cluster::changer::retried;
 use crate::cluster::connection::Connection;
 use crate::cluster::refusal::Refusal;
 use crate::cluster::type_name;
@@ -242,19 +242,14 @@ impl Unfreeze {
     pub async fn run(self, connection: &Connection) -> Result<ExitCode, Failure> {
         let freezes = connection.cluster::<api::Freeze>();
         let now = clock::now();
-        let mut attempts = ATTEMPTS;
-        let ended = loop {
+        let ended = retried(async || {
             let freeze = self.freeze(connection, &freezes, now).await?;
             let person = requester(connection).await?;
             let patch = lift(&freeze, &person, now);
             let ended = self.dry_run.merge(connection, &freezes, &freeze, patch);
-            attempts -= 1;
-            match ended.await {
-                // The controller may write the status at any time.
-                Err(Refusal::Conflict) if attempts > 0 => {}
-                ended => break ended?,
-            }
-        };
+            Ok(ended.await)
+        })
+        .await?;
         if self.dry_run.shows(&ended)? {
             return Ok(ExitCode::SUCCESS);
         }
