@@ -1,6 +1,8 @@
 //! Observes a Rollout and decides, with as few reads as are safe.
 
+use countersign_api::Rollout;
 use countersign_api::rollout::Stage;
+use countersign_core::observation::Failure;
 use countersign_core::people::sign_off;
 use countersign_core::{Decision, Observation, decide};
 use kube::ResourceExt;
@@ -8,7 +10,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::context::Context;
 use super::error::Error;
-use crate::observe::snapshot::Observed;
+use crate::observe::snapshot::{Observed, Snapshot};
 use crate::timing::EVIDENCE_DUE_WITHIN;
 use crate::watch::Claim;
 
@@ -40,6 +42,36 @@ impl<'a> Evaluation<'a> {
             observed,
             _permit: permit,
         }
+    }
+
+    /// Decides again if nothing is to be done before, as if the first decision were written, which saves its write. The
+    /// lock of a counted queue is for one decision; an adopted workload is not read twice.
+    async fn followed(
+        mut self,
+        context: &Context,
+        failure: Option<Failure>,
+    ) -> Result<Self, kube::Error> {
+        let Snapshot {
+            rollout,
+            observation,
+        } = &self.observed.snapshot;
+        let adopts = observation.spec.workload_ref.is_some();
+        let counted = self.observed.lock.is_some() || observation.unknown_status.is_some();
+        if adopts || counted || !self.decision.goes_on(observation) {
+            return Ok(self);
+        }
+        context.telemetry.answered(&observation.analysis.windows);
+        let decided = Rollout {
+            status: Some(self.decision.status.clone()),
+            ..rollout.clone()
+        };
+        let stored = observation.status.clone();
+        let observer = context.observer.with(false);
+        self.observed = Box::pin(observer.around(decided, None, failure)).await?;
+        let observation = &mut self.observed.snapshot.observation;
+        self.decision = decide(observation).after(self.decision);
+        observation.status = stored;
+        Ok(self)
     }
 
     /// Whether a decision on what the caches hold may be carried out: if it writes nothing, or only numbers while the next
@@ -121,6 +153,12 @@ pub(super) async fn evaluate<'a>(
     // The semaphore is never closed.
     let permit = context.full_read_permits.acquire().await.ok();
     context.note_read(claim);
-    let observed = observe(false).await?;
-    Ok(observed.map(|it| Evaluation::of(it, permit)))
+    let Some(observed) = observe(false).await? else {
+        return Ok(None);
+    };
+    let evaluation = Evaluation::of(observed, permit);
+    let followed = evaluation.followed(context, failure.clone()).await;
+    followed
+        .map(Some)
+        .map_err(|error| Error::Read(Box::new(error)))
 }

@@ -23,9 +23,23 @@ impl Observer {
         name: &str,
         failure: Option<Failure>,
     ) -> Result<Option<Observed>, kube::Error> {
-        let Some((mut rollout, unknown)) = self.stored(namespace, name).await? else {
+        let Some((rollout, unknown)) = self.stored(namespace, name).await? else {
             return Ok(None);
         };
+        let observed = self.around(rollout, unknown, failure).await?;
+        Ok(Some(observed))
+    }
+
+    /// Observes what surrounds a Rollout with this status, stored or still to be written.
+    ///
+    /// `unknown` are the errors of fields of the status that this build cannot read.
+    pub async fn around(
+        &self,
+        mut rollout: Rollout,
+        unknown: Option<String>,
+        failure: Option<Failure>,
+    ) -> Result<Observed, kube::Error> {
+        let namespace = &rollout.namespace().unwrap_or_default();
         // From here on, the Rollout has the template and selector of its adopted workload.
         let workload = self.adopt(&mut rollout, namespace).await?;
         let moved = adoption::keep_selector(&mut rollout);
@@ -66,7 +80,7 @@ impl Observer {
             rollout,
             observation,
         };
-        Ok(Some(Observed { snapshot, lock }))
+        Ok(Observed { snapshot, lock })
     }
 
     pub(super) async fn surroundings(

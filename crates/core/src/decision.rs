@@ -1,5 +1,6 @@
 //! A decision as data: the next status, actions, answers, Events and the requeue time.
 
+use countersign_api::rollout::Change;
 use countersign_api::{Duration, PodTemplate, RolloutRunSpec, RolloutStatus, RouteKind};
 use k8s_openapi::jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -32,6 +33,31 @@ impl Decision {
     #[must_use]
     pub fn is_idle(&self, observation: &Observation) -> bool {
         self.status == observation.status && self.writes_nothing_but_the_status()
+    }
+
+    /// Whether a change has moved, and awaits nothing that is still to be done: the next decision can be made at once, on
+    /// this status, and one write is enough for both.
+    #[must_use]
+    pub fn goes_on(&self, observation: &Observation) -> bool {
+        let stored = observation.status.change.as_ref();
+        let Some(change) = self.status.change.as_ref() else {
+            return false;
+        };
+        let place = |it: &Change| (it.run.clone(), it.stage, it.step);
+        let moved = stored.map(place) != Some(place(change));
+        let under_way = change.outcome.is_none() && !change.initial;
+        moved && under_way && self.actions.is_empty() && self.answers.is_empty()
+    }
+
+    /// This decision with what an earlier one, on whose status it was made, has left to be written.
+    #[must_use]
+    pub fn after(self, earlier: Self) -> Self {
+        let notices = earlier.notices.into_iter().chain(self.notices).collect();
+        Self {
+            notices,
+            record: self.record.or(earlier.record),
+            ..self
+        }
     }
 
     pub(super) fn writes_nothing_but_the_status(&self) -> bool {

@@ -58,3 +58,90 @@ async fn a_canary_without_services_costs_five_reads() {
         ]
     );
 }
+
+/// The writes of one reconcile, without Events.
+async fn written_by_one(scene: &mut Scene) -> Vec<String> {
+    scene.server.requests();
+    scene.reconcile("web").await.unwrap();
+    let requests = scene.server.requests().into_iter();
+    let writes = requests.filter(|it| it.method != "GET" && !to("events")(it));
+    let what = writes.map(|it| {
+        let (_, named) = it.path.split_once("/namespaces/shop/").unwrap();
+        let mut parts = named.split('/');
+        let kind = parts.next().unwrap_or_default();
+        match parts.nth(1) {
+            Some(part) => format!("{kind}/{part}"),
+            None => kind.to_owned(),
+        }
+    });
+    what.collect()
+}
+
+/// The reasons of the transitions of the change.
+fn lines(scene: &Scene) -> Vec<Value> {
+    let change = scene.status("web")["change"].clone();
+    let lines = change["transitions"].as_array().unwrap().iter();
+    lines.map(|line| line["reason"].clone()).collect()
+}
+
+#[tokio::test]
+async fn a_change_that_awaits_nothing_takes_its_first_step_with_its_first_status() {
+    let mut scene = Scene::serving("web").await;
+    for _ in 0..3 {
+        scene.reconcile("web").await.unwrap();
+    }
+    scene.deploy("web", "app:2");
+    assert_eq!(
+        written_by_one(&mut scene).await,
+        ["rollouts/status", "replicasets", "rolloutruns"],
+        "law 5: the status comes first"
+    );
+    let change = &scene.status("web")["change"];
+    assert_eq!(change["stage"], "Stepping");
+    assert_eq!(lines(&scene), ["ChangeStarted", "StepStarted"]);
+    let run = change["run"].as_str().unwrap();
+    let record = ROLLOUTS.replace("rollouts", &format!("rolloutruns/{run}"));
+    let record = scene.server.get(&record).unwrap();
+    assert_eq!(record["spec"]["digest"], change["digest"]);
+}
+
+#[tokio::test]
+async fn a_change_that_waits_says_so_in_its_first_status() {
+    let mut scene = Scene::serving("web").await;
+    for _ in 0..3 {
+        scene.reconcile("web").await.unwrap();
+    }
+    scene.server.put(
+        "/apis/countersign.dev/v1alpha1/freezes/all",
+        json!({
+            "apiVersion": "countersign.dev/v1alpha1", "kind": "Freeze", "metadata": { "name": "all" },
+            "spec": { "reason": "an incident", "action": "Hold", "person": { "username": "alice" } },
+        }),
+    );
+    scene.deploy("web", "app:2");
+    let written = written_by_one(&mut scene).await;
+    assert_eq!(written, ["rollouts/status", "rolloutruns"]);
+    let status = scene.status("web");
+    assert_eq!(status["change"]["stage"], "Waiting");
+    assert_eq!(status["waitingFor"], "Frozen");
+    assert_eq!(lines(&scene), ["ChangeStarted"]);
+}
+
+#[tokio::test]
+async fn a_status_that_is_refused_leaves_nothing_of_the_decisions_in_it() {
+    let mut scene = Scene::serving("web").await;
+    for _ in 0..3 {
+        scene.reconcile("web").await.unwrap();
+    }
+    let sets = scene.server.paths("replicasets");
+    let runs = scene.server.paths("rolloutruns");
+    scene.deploy("web", "app:2");
+    let status = |it: &RecordedRequest| it.method != "GET" && it.path.ends_with("/status");
+    scene
+        .server
+        .fails(move |it| status(it).then_some(Fault::Refuse(409)));
+    scene.reconcile("web").await.unwrap_err();
+    assert!(scene.status("web")["change"].is_null());
+    assert_eq!(scene.server.paths("replicasets"), sets);
+    assert_eq!(scene.server.paths("rolloutruns"), runs);
+}
