@@ -214,7 +214,7 @@ characteristics:
 	cargo bench --workspace --locked --profile dev --bench operating_characteristics
 
 ## bench: what the operator costs, built as it is shipped, as one table; about 40 minutes on a machine that has
-##   nothing else to do. `make bench-quick` measures part of it, in less than eight minutes once all is built
+##   nothing else to do. `make bench-quick` measures part of it, in less than eight minutes once all is built.
 ##   `make bench-hour` shows that memory stays flat over an hour of changes
 bench-quick: SCALE := --quick
 bench-hour: SCALE := --hour

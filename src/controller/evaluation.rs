@@ -45,33 +45,30 @@ impl<'a> Evaluation<'a> {
     }
 
     /// Decides again if nothing is to be done before, as if the first decision were written, which saves its write. The
-    /// lock of a counted queue is for one decision; an adopted workload is not read twice.
-    async fn followed(
-        mut self,
-        context: &Context,
-        failure: Option<Failure>,
-    ) -> Result<Self, kube::Error> {
+    /// lock of a counted queue is for one decision.
+    async fn followed(mut self, context: &Context, failure: Option<Failure>) -> Self {
         let Snapshot {
             rollout,
             observation,
         } = &self.observed.snapshot;
-        let adopts = observation.spec.workload_ref.is_some();
-        let counted = self.observed.lock.is_some() || observation.unknown_status.is_some();
-        if adopts || counted || !self.decision.goes_on(observation) {
-            return Ok(self);
+        if self.observed.lock.is_some() || !self.decision.goes_on(observation) {
+            return self;
         }
-        context.telemetry.answered(&observation.analysis.windows);
         let decided = Rollout {
             status: Some(self.decision.status.clone()),
             ..rollout.clone()
         };
         let stored = observation.status.clone();
         let observer = context.observer.with(false);
-        self.observed = Box::pin(observer.around(decided, None, failure)).await?;
+        let Ok(observed) = Box::pin(observer.around(decided, None, failure)).await else {
+            return self; // the first decision stands
+        };
+        context.telemetry.answered(&observation.analysis.windows);
+        self.observed = observed;
         let observation = &mut self.observed.snapshot.observation;
         self.decision = decide(observation).after(self.decision);
         observation.status = stored;
-        Ok(self)
+        self
     }
 
     /// Whether a decision on what the caches hold may be carried out: if it writes nothing, or only numbers while the next
@@ -157,8 +154,5 @@ pub(super) async fn evaluate<'a>(
         return Ok(None);
     };
     let evaluation = Evaluation::of(observed, permit);
-    let followed = evaluation.followed(context, failure.clone()).await;
-    followed
-        .map(Some)
-        .map_err(|error| Error::Read(Box::new(error)))
+    Ok(Some(evaluation.followed(context, failure.clone()).await))
 }

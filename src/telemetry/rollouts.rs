@@ -236,8 +236,9 @@ impl Rollouts {
             count(Outcome::RolledBack, Reason::AnalysisFailed.into(), 0);
             return;
         };
-        let ends = |before: &Change| before.run == change.run && before.outcome != change.outcome;
-        if !before.change.as_ref().is_some_and(ends) {
+        // A change may also begin and end in one write.
+        let known = |before: &Change| before.run == change.run && before.outcome == change.outcome;
+        if before.change.as_ref().is_some_and(known) {
             return;
         }
         let last = change.transitions.last();

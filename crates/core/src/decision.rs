@@ -1,6 +1,7 @@
 //! A decision as data: the next status, actions, answers, Events and the requeue time.
 
 use countersign_api::rollout::Change;
+use countersign_api::run::RecordedRisk;
 use countersign_api::{Duration, PodTemplate, RolloutRunSpec, RolloutStatus, RouteKind};
 use k8s_openapi::jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -46,16 +47,23 @@ impl Decision {
         let place = |it: &Change| (it.run.clone(), it.stage, it.step);
         let moved = stored.map(place) != Some(place(change));
         let under_way = change.outcome.is_none() && !change.initial;
-        moved && under_way && self.actions.is_empty() && self.answers.is_empty()
+        // An adopted workload is not read twice, nor is a status decided on of which a field was dropped.
+        let is_whole =
+            observation.spec.workload_ref.is_none() && observation.unknown_status.is_none();
+        moved && under_way && is_whole && self.actions.is_empty() && self.answers.is_empty()
     }
 
     /// This decision with what an earlier one, on whose status it was made, has left to be written.
     #[must_use]
     pub fn after(self, earlier: Self) -> Self {
         let notices = earlier.notices.into_iter().chain(self.notices).collect();
+        let record = match (earlier.record, self.record) {
+            (Some(begun), Some(record)) => Some(begun.continued(record)),
+            (begun, record) => record.or(begun),
+        };
         Self {
             notices,
-            record: self.record.or(earlier.record),
+            record,
             ..self
         }
     }
@@ -328,6 +336,28 @@ pub struct Record {
     /// How long it outlives its Rollout.
     #[serde(default)]
     pub keep_for: Duration,
+}
+
+impl Record {
+    /// This record of the same change with the progress of a later one: what describes its begin was observed then.
+    fn continued(self, later: Self) -> Self {
+        let (begun, spec) = (self.spec, later.spec);
+        let risk = RecordedRisk {
+            score: spec.risk.score,
+            tier: spec.risk.tier,
+            ..begun.risk
+        };
+        Self {
+            spec: RolloutRunSpec {
+                progress: spec.progress,
+                plan: spec.plan,
+                observed: spec.observed,
+                risk,
+                ..begun
+            },
+            ..later
+        }
+    }
 }
 
 #[cfg(test)]

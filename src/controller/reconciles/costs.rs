@@ -145,3 +145,48 @@ async fn a_status_that_is_refused_leaves_nothing_of_the_decisions_in_it() {
     assert_eq!(scene.server.paths("replicasets"), sets);
     assert_eq!(scene.server.paths("rolloutruns"), runs);
 }
+
+#[tokio::test]
+async fn the_record_of_a_change_describes_its_begin_whatever_its_first_status_tells_beside() {
+    let mut scene = Scene::new();
+    let tier = json!({ "signOff": [{ "count": 1 }] });
+    let policy = json!({
+        "apiVersion": "countersign.dev/v1alpha1", "kind": "RolloutPolicy",
+        "metadata": { "name": "observed", "generation": 1 },
+        "spec": {
+            "enforcement": "Observe",
+            "tiers": { "low": tier, "medium": tier, "high": tier, "critical": tier },
+        },
+    });
+    let policy = serde_json::from_value(policy).unwrap();
+    scene.policies.apply_watcher_event(&Event::Apply(policy));
+    scene.deploy("web", "app:1");
+    let path = format!("{ROLLOUTS}/web");
+    let mut rollout = scene.server.get(&path).unwrap();
+    rollout["metadata"]["annotations"] =
+        json!({ "provenance.countersign.dev/contributor": "human" });
+    scene.server.put(&path, rollout);
+    for _ in 0..6 {
+        scene.reconcile("web").await.unwrap();
+        scene.pods_are_ready();
+    }
+    scene.deploy("web", "app:2");
+    scene.reconcile("web").await.unwrap();
+    assert_eq!(
+        lines(&scene),
+        ["ChangeStarted", "Observed", "StepStarted"],
+        "in one status"
+    );
+    let run = &scene.status("web")["change"]["run"];
+    let record = format!("rolloutruns/{}", run.as_str().unwrap());
+    let record = scene.server.get(&ROLLOUTS.replace("rollouts", &record));
+    let spec = &record.unwrap()["spec"];
+    let difference = spec["difference"].as_str().unwrap();
+    assert!(difference.contains("image: app:2"), "{difference}");
+    assert!(
+        !difference.contains("provenance"),
+        "the same as before: {difference}"
+    );
+    let transitions = spec["progress"]["transitions"].as_array().unwrap();
+    assert_eq!(transitions.len(), 3);
+}

@@ -137,15 +137,16 @@ impl World {
         traffic: &mut Traffic,
         mut done: impl FnMut(&Observation) -> bool,
     ) -> bool {
+        let mut follows = false;
         while self.observation.now < until {
             let decision = self.reconcile(traffic);
-            let goes_on = decision.goes_on(&self.observation);
+            follows = !follows && decision.goes_on(&self.observation);
             self.carry_out(&decision, usize::MAX);
             if done(&self.observation) {
                 return true;
             }
             // The controller writes this decision with the next.
-            if goes_on {
+            if follows {
                 self.status_writes -= 1;
             } else {
                 self.wait(&decision);
