@@ -136,7 +136,7 @@ pub struct Finale {
     pub phase: String,
     /// The stable revision.
     pub stable: i64,
-    /// Weights of the change, in order.
+    /// Weights of the change, in order, from its first step on.
     pub weights: Vec<i32>,
     /// Pods by revision; those without any are left out.
     pub pods: BTreeMap<i64, i32>,

@@ -24,7 +24,7 @@ pub(super) struct State {
     pub(super) route: Option<i64>,
     /// Digests that were rolled back.
     pub(super) failed: BTreeSet<String>,
-    /// Weights of the changes under way, in order.
+    /// Weights of the changes under way, in order, from the first step on: whether one waited before is no matter.
     pub(super) weights: Vec<i32>,
     /// The requested pods at the last scale-down. The pods terminate later, when more may be requested.
     pub(super) wanted: Option<i32>,
@@ -57,6 +57,7 @@ impl State {
                     if change.outcome == Some(Outcome::RolledBack) {
                         self.failed.insert(change.digest);
                     } else if change.outcome.is_none()
+                        && change.weight > 0
                         && self.weights.last() != Some(&change.weight)
                     {
                         self.weights.push(change.weight);
