@@ -54,17 +54,17 @@ impl<'a> Evaluation<'a> {
         if self.observed.lock.is_some() || !self.decision.goes_on(observation) {
             return self;
         }
-        let decided = Rollout {
+        let rollout = Rollout {
             status: Some(self.decision.status.clone()),
             ..rollout.clone()
         };
         let stored = observation.status.clone();
-        let observer = context.observer.with(false);
-        let Ok(observed) = Box::pin(observer.around(decided, None, failure)).await else {
+        let live = context.observer.with(false);
+        let Ok(next) = Box::pin(live.around(rollout, None, failure)).await else {
             return self; // the first decision stands
         };
         context.telemetry.answered(&observation.analysis.windows);
-        self.observed = observed;
+        self.observed = next;
         let observation = &mut self.observed.snapshot.observation;
         self.decision = decide(observation).after(self.decision);
         observation.status = stored;
@@ -154,5 +154,6 @@ pub(super) async fn evaluate<'a>(
         return Ok(None);
     };
     let evaluation = Evaluation::of(observed, permit);
-    Ok(Some(evaluation.followed(context, failure.clone()).await))
+    let followed = Box::pin(evaluation.followed(context, failure.clone()));
+    Ok(Some(followed.await))
 }

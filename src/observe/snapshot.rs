@@ -26,8 +26,8 @@ impl Observer {
         let Some((rollout, unknown)) = self.stored(namespace, name).await? else {
             return Ok(None);
         };
-        let observed = self.around(rollout, unknown, failure).await?;
-        Ok(Some(observed))
+        let observed = Box::pin(self.around(rollout, unknown, failure));
+        Ok(Some(observed.await?))
     }
 
     /// Observes what surrounds a Rollout with this status, stored or still to be written.
