@@ -208,6 +208,21 @@ impl Scene {
         scene
     }
 
+    /// The same once nothing is left to be written.
+    async fn at_rest(name: &str) -> Self {
+        let mut scene = Self::serving(name).await;
+        for _ in 0..3 {
+            scene.reconcile(name).await.unwrap();
+        }
+        scene
+    }
+
+    /// Adds a policy, as its watch reports it.
+    fn govern(&mut self, policy: Value) {
+        let policy = serde_json::from_value(policy).unwrap();
+        self.policies.apply_watcher_event(&Event::Apply(policy));
+    }
+
     fn status(&self, name: &str) -> Value {
         let stored = self.server.get(&format!("{ROLLOUTS}/{name}")).unwrap();
         stored["status"].clone()

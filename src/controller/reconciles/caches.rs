@@ -25,10 +25,7 @@ fn only_set(scene: &Scene) -> (String, Value) {
 
 /// A scene at rest, whose watches have listed everything.
 async fn at_rest() -> Scene {
-    let mut scene = Scene::serving("web").await;
-    for _ in 0..3 {
-        scene.reconcile("web").await.unwrap();
-    }
+    let scene = Scene::at_rest("web").await;
     scene.watches().await;
     kinds_read(&scene);
     scene
@@ -171,10 +168,7 @@ async fn law_11_a_replica_set_that_its_watch_shows_no_more_is_looked_for() {
 
 #[tokio::test]
 async fn law_5_a_new_leader_relies_on_no_cache_that_another_ones_write_has_not_reached() {
-    let mut scene = Scene::serving("web").await;
-    for _ in 0..3 {
-        scene.reconcile("web").await.unwrap();
-    }
+    let mut scene = Scene::at_rest("web").await;
     let caches = scene.context.observer.caches.clone();
     let (path, set) = only_set(&scene);
     caches.list(vec![rollout(&scene)], vec![set.clone()]);

@@ -28,10 +28,7 @@ pub(super) fn kinds_read(scene: &Scene) -> Vec<String> {
 
 #[tokio::test]
 async fn a_rollout_at_rest_costs_two_reads_and_no_write() {
-    let mut scene = Scene::serving("web").await;
-    for _ in 0..3 {
-        scene.reconcile("web").await.unwrap();
-    }
+    let mut scene = Scene::at_rest("web").await;
     assert!(scene.status("web")["change"].is_null());
     let before = scene.server.get(&format!("{ROLLOUTS}/web"));
     assert_eq!(read_by_one(&mut scene).await, ["replicasets", "rollouts"]);
@@ -84,12 +81,17 @@ fn lines(scene: &Scene) -> Vec<Value> {
     lines.map(|line| line["reason"].clone()).collect()
 }
 
+/// The RolloutRun of the change.
+fn record(scene: &Scene) -> Value {
+    let run = &scene.status("web")["change"]["run"];
+    let path = format!("rolloutruns/{}", run.as_str().unwrap());
+    let path = ROLLOUTS.replace("rollouts", &path);
+    scene.server.get(&path).unwrap()
+}
+
 #[tokio::test]
 async fn a_change_that_awaits_nothing_takes_its_first_step_with_its_first_status() {
-    let mut scene = Scene::serving("web").await;
-    for _ in 0..3 {
-        scene.reconcile("web").await.unwrap();
-    }
+    let mut scene = Scene::at_rest("web").await;
     scene.deploy("web", "app:2");
     assert_eq!(
         written_by_one(&mut scene).await,
@@ -99,18 +101,12 @@ async fn a_change_that_awaits_nothing_takes_its_first_step_with_its_first_status
     let change = &scene.status("web")["change"];
     assert_eq!(change["stage"], "Stepping");
     assert_eq!(lines(&scene), ["ChangeStarted", "StepStarted"]);
-    let run = change["run"].as_str().unwrap();
-    let record = ROLLOUTS.replace("rollouts", &format!("rolloutruns/{run}"));
-    let record = scene.server.get(&record).unwrap();
-    assert_eq!(record["spec"]["digest"], change["digest"]);
+    assert_eq!(record(&scene)["spec"]["digest"], change["digest"]);
 }
 
 #[tokio::test]
 async fn a_change_that_waits_says_so_in_its_first_status() {
-    let mut scene = Scene::serving("web").await;
-    for _ in 0..3 {
-        scene.reconcile("web").await.unwrap();
-    }
+    let mut scene = Scene::at_rest("web").await;
     scene.server.put(
         "/apis/countersign.dev/v1alpha1/freezes/all",
         json!({
@@ -129,10 +125,7 @@ async fn a_change_that_waits_says_so_in_its_first_status() {
 
 #[tokio::test]
 async fn a_status_that_is_refused_leaves_nothing_of_the_decisions_in_it() {
-    let mut scene = Scene::serving("web").await;
-    for _ in 0..3 {
-        scene.reconcile("web").await.unwrap();
-    }
+    let mut scene = Scene::at_rest("web").await;
     let sets = scene.server.paths("replicasets");
     let runs = scene.server.paths("rolloutruns");
     scene.deploy("web", "app:2");
@@ -158,8 +151,7 @@ async fn the_record_of_a_change_describes_its_begin_whatever_its_first_status_te
             "tiers": { "low": tier, "medium": tier, "high": tier, "critical": tier },
         },
     });
-    let policy = serde_json::from_value(policy).unwrap();
-    scene.policies.apply_watcher_event(&Event::Apply(policy));
+    scene.govern(policy);
     scene.deploy("web", "app:1");
     let path = format!("{ROLLOUTS}/web");
     let mut rollout = scene.server.get(&path).unwrap();
@@ -177,10 +169,7 @@ async fn the_record_of_a_change_describes_its_begin_whatever_its_first_status_te
         ["ChangeStarted", "Observed", "StepStarted"],
         "in one status"
     );
-    let run = &scene.status("web")["change"]["run"];
-    let record = format!("rolloutruns/{}", run.as_str().unwrap());
-    let record = scene.server.get(&ROLLOUTS.replace("rollouts", &record));
-    let spec = &record.unwrap()["spec"];
+    let spec = &record(&scene)["spec"];
     let difference = spec["difference"].as_str().unwrap();
     assert!(difference.contains("image: app:2"), "{difference}");
     assert!(

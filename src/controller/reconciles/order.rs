@@ -42,8 +42,7 @@ pub(super) async fn with_a_change_under_way(is_only: bool) -> Scene {
             "metadata": { "name": "limit", "generation": 1 },
             "spec": { "concurrency": { "fromTier": "low", "perNamespace": 1 } },
         });
-        let policy = serde_json::from_value(policy).unwrap();
-        scene.policies.apply_watcher_event(&Event::Apply(policy));
+        scene.govern(policy);
     }
     for name in ["api", "web"] {
         scene.deploy(name, "app:1");
