@@ -4,11 +4,11 @@ use countersign_api::Rollout;
 use countersign_core::Observation;
 use countersign_core::decision::JobAction;
 use k8s_openapi::api::batch::v1::Job;
-use kube::Api;
-use kube::api::{ApiResource, DynamicObject};
+use kube::api::DynamicObject;
 
 use super::{Actor, as_observed, create};
 use crate::act::error::{Error, Target};
+use crate::api_resource::untyped;
 use crate::owned;
 
 impl Actor {
@@ -18,9 +18,7 @@ impl Actor {
         observation: &Observation,
         action: &JobAction,
     ) -> Result<(), Error> {
-        let kind = ApiResource::erase::<Job>(&());
-        let client = self.client.clone();
-        let jobs: Api<DynamicObject> = Api::namespaced_with(client, &observation.namespace, &kind);
+        let jobs = untyped::<Job>(&self.client, &observation.namespace);
         match action {
             JobAction::CreateJob(new) => {
                 // If a Job of this name exists, it is either this Job, which the next reconcile observes,

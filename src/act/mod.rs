@@ -27,6 +27,7 @@ use kube::{Api, Client, ResourceExt};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
+use crate::api_resource::untyped;
 use crate::clock;
 use crate::lease::Lease;
 use crate::telemetry::Telemetry;
@@ -111,9 +112,8 @@ impl Actor {
         namespace: &str,
         decision: &Decision,
     ) -> Result<(), Error> {
-        let kind = ApiResource::erase::<Rollout>(&());
         // A typed object would have defaults for what the API server has dropped.
-        let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), namespace, &kind);
+        let api = untyped::<Rollout>(&self.client, namespace);
         // With the resourceVersion that was read, so a decision on a stale Rollout is refused.
         let body = json!({
             "apiVersion": format!("{GROUP}/{VERSION}"),

@@ -11,12 +11,13 @@ use countersign_core::observation::workload::{
     ReplicaSet as ObservedReplicaSet, RequestedReplicas,
 };
 use k8s_openapi::api::apps::v1::ReplicaSet;
-use kube::api::{ApiResource, DynamicObject, ListParams, ObjectMeta, Patch};
+use kube::api::{DynamicObject, ListParams, ObjectMeta, Patch};
 use kube::{Api, Client, ResourceExt};
 use serde_json::{Value, json};
 
 use super::{Actor, as_observed, create, field_manager, patch_places};
 use crate::act::error::{Error, Target};
+use crate::api_resource::untyped;
 use crate::owned;
 
 impl Actor {
@@ -129,8 +130,7 @@ async fn create_replica_set(
     namespace: &str,
     body: Value,
 ) -> Result<DynamicObject, kube::Error> {
-    let kind = ApiResource::erase::<ReplicaSet>(&());
-    let sets: Api<DynamicObject> = Api::namespaced_with(client.clone(), namespace, &kind);
+    let sets = untyped::<ReplicaSet>(client, namespace);
     let set: DynamicObject = serde_json::from_value(body).map_err(kube::Error::SerdeError)?;
     let error = match sets.create(&create(), &set).await {
         Err(error) if is_taken(&error) => error,

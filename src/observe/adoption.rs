@@ -12,7 +12,7 @@ use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::api::{ListParams, ObjectMeta};
-use kube::core::{ApiResource, DynamicObject, PartialObjectMeta};
+use kube::core::{DynamicObject, PartialObjectMeta};
 use kube::runtime::reflector::ObjectRef;
 use kube::{Api, ResourceExt};
 use serde_json::Value;
@@ -22,6 +22,7 @@ use super::observer::Observer;
 use super::people::in_time;
 use super::reads::{self, tried};
 use super::replica_sets::as_recorded;
+use crate::api_resource::untyped;
 use crate::api_server::sentence;
 
 /// Most autoscalers of a namespace that are read; a further one is not reported.
@@ -83,8 +84,7 @@ impl Observer {
 
     /// Reads a dynamic object, so that template fields newer than this build are kept.
     async fn deployment(&self, namespace: &str, name: &str) -> Result<DynamicObject, Unusable> {
-        let kind = ApiResource::erase::<Deployment>(&());
-        let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), namespace, &kind);
+        let api = untyped::<Deployment>(&self.client, namespace);
         match tried(|| api.get_opt(name)).await {
             Ok(Some(found)) if found.metadata.deletion_timestamp.is_none() => Ok(found),
             Ok(_) => Err(Unusable::Missing),

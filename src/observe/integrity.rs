@@ -12,13 +12,14 @@ use countersign_core::provenance::digest::{is_hash_of, template_digest};
 use countersign_core::risk;
 use k8s_openapi::api::apps::v1::ReplicaSet as ApiReplicaSet;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
+use kube::ResourceExt;
 use kube::api::PostParams;
-use kube::core::{ApiResource, DynamicObject};
-use kube::{Api, ResourceExt};
+use kube::core::DynamicObject;
 
 use super::dry_runs::DryRun;
 use super::observer::Observer;
 use super::people::in_time;
+use crate::api_resource::untyped;
 use crate::clock;
 use crate::owned;
 
@@ -116,8 +117,7 @@ impl Observer {
         let mut body: DynamicObject = body?;
         body.metadata.name = None;
         body.metadata.generate_name = Some(format!("{}-", rollout.name_any()));
-        let kind = ApiResource::erase::<ApiReplicaSet>(&());
-        let sets: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), namespace, &kind);
+        let sets = untyped::<ApiReplicaSet>(&self.client, namespace);
         let parameters = PostParams {
             dry_run: true,
             field_manager: Some(MANAGER.into()),

@@ -11,7 +11,7 @@ use countersign_core::{Observation, field_managers, observation, risk};
 use k8s_openapi::api::batch::v1::Job as ApiJob;
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 use kube::api::{ListParams, PostParams};
-use kube::core::{ApiResource, DynamicObject};
+use kube::core::DynamicObject;
 use kube::{Api, ResourceExt};
 use serde_json::{Map, Value, json};
 
@@ -21,6 +21,7 @@ use super::people::in_time;
 use super::pods::{containers, failures, is_controlled_by, trouble};
 use super::reads::{self, tried};
 use super::replica_sets::is_rollout;
+use crate::api_resource::untyped;
 use crate::api_server::sentence;
 use crate::owned;
 
@@ -169,8 +170,7 @@ impl Observer {
     }
 
     fn api_of_jobs(&self, namespace: &str) -> Api<DynamicObject> {
-        let kind = ApiResource::erase::<ApiJob>(&());
-        Api::namespaced_with(self.client.clone(), namespace, &kind)
+        untyped::<ApiJob>(&self.client, namespace)
     }
 
     /// Compares the awaited Job with the one that the operator makes for the change: name, label and owner may be

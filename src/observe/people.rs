@@ -23,6 +23,7 @@ use serde::de::DeserializeOwned;
 use super::observer::Observer;
 use super::reads;
 use super::stored::parsed;
+use crate::api_resource::untyped;
 use crate::api_server::sentence;
 use crate::timing::{LIST_TIMEOUT, READ_TIMEOUT};
 use crate::watch::Cache;
@@ -203,8 +204,7 @@ impl Observer {
             return Default::default();
         }
         let run = change.run.as_str();
-        let kind = ApiResource::erase::<SignOff>(&());
-        let api = Api::namespaced_with(self.client.clone(), &observation.namespace, &kind);
+        let api = untyped::<SignOff>(&self.client, &observation.namespace);
         let stops = "spec.decision=Reject";
         let own = List::of_attempt("sign-offs", stops, observation, run);
         readable(&own, &api, &self.no_fields, |it: SignOff| {
@@ -237,8 +237,7 @@ impl Observer {
             return Default::default();
         }
         let run = change.run.as_str();
-        let kind = ApiResource::erase::<Intervention>(&());
-        let api = Api::namespaced_with(self.client.clone(), &observation.namespace, &kind);
+        let api = untyped::<Intervention>(&self.client, &observation.namespace);
         let stops = "spec.action=Abort";
         let own = List::of_attempt("interventions", stops, observation, run);
         readable(&own, &api, &self.no_fields, |it: Intervention| {

@@ -17,13 +17,13 @@ use countersign_core::reason::Reason;
 use countersign_core::{Observation, change};
 use futures::future::join_all;
 use kube::api::ListParams;
-use kube::core::{ApiResource, DynamicObject};
 use kube::{Api, ResourceExt};
 
 use super::observer::Observer;
 use super::people::in_time;
 use super::reads::{LARGE, tried};
 use super::stored::parsed;
+use crate::api_resource::untyped;
 use crate::api_server::sentence;
 use crate::observe::queue_lock::QueueLock;
 use crate::timing::QUEUE_TIMEOUT;
@@ -96,8 +96,7 @@ impl Observer {
 
     /// Reads why a dependency is waited for; `None` if it is stable.
     async fn read_dependency(&self, namespace: &str, name: &str) -> Option<String> {
-        let kind = ApiResource::erase::<Rollout>(&());
-        let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), namespace, &kind);
+        let api = untyped::<Rollout>(&self.client, namespace);
         let what = format!("Rollout {name}");
         match in_time(&what, tried(|| api.get_opt(name))).await {
             Ok(None) => Some(format!("{what} does not exist in this namespace")),

@@ -23,6 +23,8 @@ use super::integrity::{Compared, compared, is_as_decided, stored_template};
 use super::observer::Observer;
 use super::reads;
 
+use crate::api_resource::untyped;
+
 /// Most ReplicaSets that are read of one Rollout. A user may make any number with its labels.
 const MOST: usize = 200;
 /// Most bytes of templates that are kept of them.
@@ -184,8 +186,7 @@ impl Observer {
 
     /// The ReplicaSets as dynamic objects, so that template fields newer than this build are kept.
     pub(super) fn sets(&self, namespace: &str) -> Api<DynamicObject> {
-        let kind = kube::core::ApiResource::erase::<ApiReplicaSet>(&());
-        Api::namespaced_with(self.client.clone(), namespace, &kind)
+        untyped::<ApiReplicaSet>(&self.client, namespace)
     }
 
     /// The first result of a ReplicaSet with these labels.

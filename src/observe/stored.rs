@@ -1,13 +1,15 @@
 //! Reads a Rollout whose status this build cannot parse: written by a newer build, or past admission.
 
 use countersign_api::{Rollout, RolloutStatus};
-use kube::core::{ApiResource, DynamicObject};
+use kube::core::DynamicObject;
 use kube::{Api, ResourceExt};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use super::observer::Observer;
 use super::reads::tried;
+
+use crate::api_resource::untyped;
 
 /// Fields that can be dropped: they are derived, except the change, which starts again.
 const DISPENSABLE: [&str; 5] = ["phase", "tier", "conditions", "waitingKind", "change"];
@@ -37,9 +39,7 @@ impl Observer {
                 return Ok(found.map(|rollout| (rollout, None)));
             }
         }
-        let kind = ApiResource::erase::<Rollout>(&());
-        let rollouts: Api<DynamicObject> =
-            Api::namespaced_with(self.client.clone(), namespace, &kind);
+        let rollouts = untyped::<Rollout>(&self.client, namespace);
         let Some(mut object) = tried(|| rollouts.get_opt(name)).await? else {
             return Ok(None);
         };
