@@ -60,7 +60,7 @@ impl<'a> Evaluation<'a> {
         };
         let stored = observation.status.clone();
         let live = context.observer.with(false);
-        let Ok(next) = Box::pin(live.around(rollout, None, failure)).await else {
+        let Ok(next) = Box::pin(live.around(rollout, failure)).await else {
             return self; // the first decision stands
         };
         context.telemetry.answered(&observation.analysis.windows);
@@ -154,6 +154,6 @@ pub(super) async fn evaluate<'a>(
         return Ok(None);
     };
     let evaluation = Evaluation::of(observed, permit);
-    let followed = Box::pin(evaluation.followed(context, failure.clone()));
+    let followed = Box::pin(evaluation.followed(context, failure));
     Ok(Some(followed.await))
 }

@@ -26,17 +26,15 @@ impl Observer {
         let Some((rollout, unknown)) = self.stored(namespace, name).await? else {
             return Ok(None);
         };
-        let observed = Box::pin(self.around(rollout, unknown, failure));
-        Ok(Some(observed.await?))
+        let mut observed = Box::pin(self.around(rollout, failure)).await?;
+        observed.snapshot.observation.unknown_status = unknown;
+        Ok(Some(observed))
     }
 
     /// Observes what surrounds a Rollout with this status, stored or still to be written.
-    ///
-    /// `unknown` are the errors of fields of the status that this build cannot read.
     pub async fn around(
         &self,
         mut rollout: Rollout,
-        unknown: Option<String>,
         failure: Option<Failure>,
     ) -> Result<Observed, kube::Error> {
         let namespace = &rollout.namespace().unwrap_or_default();
@@ -51,7 +49,6 @@ impl Observer {
             observation.invalid_revision = failure.invalid_revision;
             observation.taken_revision = failure.taken_revision;
         }
-        observation.unknown_status = unknown;
         self.deletion(&rollout, &mut observation);
         let effective = policy::effective(&observation.policies);
         // Concurrently: a bad canary keeps its traffic as long as a reconcile takes.

@@ -1,6 +1,5 @@
 //! A decision as data: the next status, actions, answers, Events and the requeue time.
 
-use countersign_api::rollout::Change;
 use countersign_api::run::RecordedRisk;
 use countersign_api::{Duration, PodTemplate, RolloutRunSpec, RolloutStatus, RouteKind};
 use k8s_openapi::jiff::Timestamp;
@@ -44,8 +43,8 @@ impl Decision {
         let Some(change) = self.status.change.as_ref() else {
             return false;
         };
-        let place = |it: &Change| (it.run.clone(), it.stage, it.step);
-        let moved = stored.map(place) != Some(place(change));
+        let place = (&change.run, change.stage, change.step);
+        let moved = stored.is_none_or(|it| (&it.run, it.stage, it.step) != place);
         let under_way = change.outcome.is_none() && !change.initial;
         // An adopted workload is not read twice, nor is a status decided on of which a field was dropped.
         let is_whole =
