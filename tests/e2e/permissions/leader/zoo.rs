@@ -361,11 +361,14 @@ impl Zoo {
             .await;
     }
 
-    /// Waits until a change has its pod and its RolloutRun: a change reverted earlier has neither.
+    /// Waits until a change has its pod and its RolloutRun: a change reverted earlier has neither, and one that is
+    /// replaced stays in the status until its own pod is gone.
     async fn begun(&self) {
         let begun = |it: &countersign_api::Rollout| {
             let status = it.status.clone().unwrap_or_default();
-            it.metadata.generation == Some(status.observed_generation) && status.replicas > 1
+            let is_latest = it.metadata.generation == Some(status.observed_generation);
+            let goes_on = status.change.is_some_and(|it| it.outcome.is_none());
+            is_latest && goes_on && status.updated_replicas > 0
         };
         let what = "the change has its pod";
         self.scene.until(&self.plain, what, begun).await;
