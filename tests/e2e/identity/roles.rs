@@ -273,6 +273,7 @@ async fn the_operator_may_do_what_it_does_with_our_resources_and_no_more() {
             "signoffs" | "interventions" => ["list", "watch", "delete"].contains(&verb),
             "analysistemplates" => READ.contains(&verb),
             "rolloutruns" => ["list", "watch", "create", "patch", "delete"].contains(&verb),
+            "rollouts/status" => ["update", "patch"].contains(&verb),
             other => STATUS.contains(&other) && verb == "patch",
         };
         let may = scene.may(operator, verb, resource).await;

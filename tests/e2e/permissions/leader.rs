@@ -97,7 +97,10 @@ struct Taken {
 async fn whatever_the_leader_may_no_longer_do_is_named_and_continues_once_it_may_again() {
     let mut zoo = Zoo::new().await;
     let all = granted(&zoo.scene).await;
-    let own: Vec<_> = all.iter().filter(|it| !is_of_a_standby(it)).collect();
+    // The next operator needs it.
+    let next = |it: &Permission| it.to_string() == "update rollouts/status";
+    let own = all.iter().filter(|it| !is_of_a_standby(it) && !next(it));
+    let own: Vec<_> = own.collect();
     let known: BTreeSet<_> = ORDER.iter().map(ToString::to_string).collect();
     let names: BTreeSet<_> = own.iter().map(ToString::to_string).collect();
     assert_eq!(
