@@ -163,20 +163,26 @@ impl StandIn {
     }
 
     fn serve(&self, recorded: &RecordedRequest) -> (u16, Value) {
-        let path = recorded
-            .path
-            .strip_suffix("/status")
-            .unwrap_or(&recorded.path);
+        let status_of = recorded.path.strip_suffix("/status");
+        let path = status_of.unwrap_or(&recorded.path);
         let there = self.get(path);
         match (&recorded.method, there) {
             (&Method::GET, Some(object)) => (200, object),
             (&Method::GET, None) if is_collection(path) => (200, self.list(path, &recorded.query)),
-            (&Method::PUT, Some(object)) => {
+            (&Method::PUT, Some(mut object)) => {
                 let read = recorded.body.pointer("/metadata/resourceVersion");
-                if read.is_some_and(|it| *it != object["metadata"]["resourceVersion"]) {
+                let Some(read) = read else {
+                    return failure(422);
+                };
+                if *read != object["metadata"]["resourceVersion"] {
                     return failure(409);
                 }
-                self.put(path, recorded.body.clone());
+                if status_of.is_some() {
+                    object["status"] = recorded.body["status"].clone();
+                } else {
+                    object = recorded.body.clone();
+                }
+                self.put(path, object);
                 (200, self.get(path).unwrap())
             }
             (&Method::DELETE, Some(object)) => {
@@ -201,6 +207,9 @@ impl StandIn {
                     return failure(404);
                 };
                 let path = format!("{path}/{name}");
+                if self.get(&path).is_some() {
+                    return taken();
+                }
                 self.put(&path, body);
                 (201, self.get(&path).unwrap())
             }

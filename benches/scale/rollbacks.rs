@@ -229,7 +229,7 @@ fn rollback(
         writes.min_by_key(|it| it.at)
     };
     let status =
-        written("patch", "rollouts/status", verdict).ok_or_else(|| missing("the status"))?;
+        written("update", "rollouts/status", verdict).ok_or_else(|| missing("the status"))?;
     // A reconcile observes nothing from before it began.
     let before = |until: Timestamp| reconciles.iter().copied().filter(|at| *at < until).max();
     let reconcile = before(status.at).ok_or_else(|| missing("the reconcile"))?;

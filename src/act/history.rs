@@ -3,17 +3,16 @@
 use std::collections::BTreeMap;
 
 use countersign_api::{
-    GROUP, Intervention, KEEP_FOR_LABEL, ROLLOUT_LABEL, ROLLOUT_UID_LABEL, Rollout, RolloutRun,
-    SignOff, VERSION,
+    Intervention, KEEP_FOR_LABEL, ROLLOUT_LABEL, ROLLOUT_UID_LABEL, Rollout, RolloutRun, SignOff,
 };
 use countersign_core::Observation;
 use countersign_core::decision::{HistoryAction, Record};
 use countersign_core::label::MAX_VALUE;
-use kube::api::{ApiResource, DynamicObject, ListParams, Patch};
+use kube::api::{ApiResource, DynamicObject, ListParams, ObjectMeta, Patch};
 use kube::{Api, ResourceExt};
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::{Actor, absent_as_none, apply, as_observed, field_manager};
+use super::{Actor, absent_as_none, as_manager, as_observed, field_manager, is_taken};
 use crate::act::error::{Error, Target};
 use crate::observe::reads;
 
@@ -90,44 +89,67 @@ impl Actor {
         record: &Record,
     ) -> Result<(), Error> {
         let api: Api<RolloutRun> = Api::namespaced(self.client.clone(), namespace);
-        let spec = &record.spec;
-        let begun = spec.progress.transitions.len() > 1;
+        let begun = record.spec.progress.transitions.len() > 1;
+        let mut written = None;
         if begun {
-            let mut labels = name_label(rollout);
-            labels.insert(KEEP_FOR_LABEL, record.keep_for.to_string());
-            let update = json!({
-                // An earlier build may have begun the record, with an owner and without these labels.
-                "metadata": { "labels": labels, "ownerReferences": null },
-                "spec": {
-                    "progress": spec.progress,
-                    "plan": spec.plan,
-                    "observed": spec.observed,
-                    "risk": { "score": spec.risk.score, "tier": spec.risk.tier },
-                },
-            });
-            let (parameters, patch) = (field_manager(), Patch::Merge(update));
-            let write = absent_as_none(api.patch(&record.name, &parameters, &patch));
-            let written = self.write(Target::Record, rollout, "patch", write).await?;
-            if let Some(written) = written {
-                self.written
-                    .records
-                    .reaches(&found_by(rollout), &written.metadata);
-                return Ok(());
-            }
+            written = self.update_record(&api, rollout, record).await?;
         }
-        let body = json!({
-            "apiVersion": format!("{GROUP}/{VERSION}"),
-            "kind": "RolloutRun",
-            "metadata": metadata(rollout, record),
-            "spec": spec,
-        });
-        let (parameters, patch) = (apply(), Patch::Apply(body));
-        let write = api.patch(&record.name, &parameters, &patch);
-        let written = self.write(Target::Record, rollout, "patch", write).await?;
-        self.written
-            .records
-            .reaches(&found_by(rollout), &written.metadata);
+        if written.is_none() {
+            written = self.create_record(&api, rollout, record).await?;
+        }
+        if written.is_none() {
+            written = self.update_record(&api, rollout, record).await?;
+        }
+        if let Some(written) = written {
+            self.written
+                .records
+                .reaches(&found_by(rollout), &written.metadata);
+        }
         Ok(())
+    }
+
+    /// Creates a record; `None` if there is one of its name.
+    async fn create_record(
+        &self,
+        api: &Api<RolloutRun>,
+        rollout: &Rollout,
+        record: &Record,
+    ) -> Result<Option<RolloutRun>, Error> {
+        let body = RolloutRun {
+            metadata: metadata(rollout, record),
+            spec: record.spec.clone(),
+        };
+        let write = async {
+            match api.create(&as_manager(), &body).await {
+                Err(error) if is_taken(&error) => Ok(None),
+                made => made.map(Some),
+            }
+        };
+        self.write(Target::Record, rollout, "create", write).await
+    }
+
+    /// Updates what changes of a record after its begin; `None` if there is none.
+    async fn update_record(
+        &self,
+        api: &Api<RolloutRun>,
+        rollout: &Rollout,
+        record: &Record,
+    ) -> Result<Option<RolloutRun>, Error> {
+        let spec = &record.spec;
+        let labels = metadata(rollout, record).labels;
+        let update = json!({
+            // An earlier build may have begun the record, with an owner and without these labels.
+            "metadata": { "labels": labels, "ownerReferences": null },
+            "spec": {
+                "progress": spec.progress,
+                "plan": spec.plan,
+                "observed": spec.observed,
+                "risk": { "score": spec.risk.score, "tier": spec.risk.tier },
+            },
+        });
+        let (parameters, patch) = (field_manager(), Patch::Merge(update));
+        let write = absent_as_none(api.patch(&record.name, &parameters, &patch));
+        self.write(Target::Record, rollout, "patch", write).await
     }
 }
 
@@ -144,13 +166,20 @@ fn found_by(rollout: &Rollout) -> String {
 }
 
 /// The metadata of a RolloutRun. It outlives its Rollout, so it has no owner, and is found by its labels.
-fn metadata(rollout: &Rollout, record: &Record) -> Value {
+fn metadata(rollout: &Rollout, record: &Record) -> ObjectMeta {
     let mut labels = BTreeMap::from([
         (ROLLOUT_UID_LABEL, rollout.uid().unwrap_or_default()),
         (KEEP_FOR_LABEL, record.keep_for.to_string()),
     ]);
     labels.extend(name_label(rollout));
-    json!({ "name": record.name, "labels": labels })
+    let labels = labels
+        .into_iter()
+        .map(|(key, value)| (key.to_owned(), value));
+    ObjectMeta {
+        name: Some(record.name.clone()),
+        labels: Some(labels.collect()),
+        ..ObjectMeta::default()
+    }
 }
 
 #[cfg(test)]
@@ -163,7 +192,7 @@ mod tests {
     #[test]
     fn a_record_outlives_its_rollout() {
         let rollout = json!({
-            "apiVersion": format!("{GROUP}/{VERSION}"), "kind": "Rollout",
+            "apiVersion": "countersign.dev/v1alpha1", "kind": "Rollout",
             "metadata": { "name": "web", "namespace": "shop", "uid": "u" },
             "spec": { "template": {} },
         });
@@ -178,8 +207,7 @@ mod tests {
         });
         let expected = json!({ "name": "web-1", "labels": labels });
         let written = metadata(&rollout, &record);
-        assert_eq!(written, expected, "it has no owner");
-        let written = serde_json::from_value(written).unwrap();
+        assert_eq!(json!(written), expected, "it has no owner");
         let found = Some(found_by(&rollout));
         assert_eq!(rollout_of_record(&written), found, "the cache finds it");
     }

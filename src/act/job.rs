@@ -6,7 +6,7 @@ use countersign_core::decision::JobAction;
 use k8s_openapi::api::batch::v1::Job;
 use kube::api::DynamicObject;
 
-use super::{Actor, as_observed, create};
+use super::{Actor, as_manager, as_observed};
 use crate::act::error::{Error, Target};
 use crate::api_resource::untyped;
 use crate::owned;
@@ -26,7 +26,7 @@ impl Actor {
                 let write = async {
                     let body = serde_json::from_value(owned::job(rollout, new));
                     let body: DynamicObject = body.map_err(kube::Error::SerdeError)?;
-                    jobs.create(&create(), &body).await
+                    jobs.create(&as_manager(), &body).await
                 };
                 let made = self.write(Target::Job, rollout, "create", write).await?;
                 self.written.jobs.reaches(&observation.uid, &made.metadata);

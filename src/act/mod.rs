@@ -17,8 +17,8 @@ use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Instant;
 
-use countersign_api::{GROUP, Intervention, MANAGER, Rollout, SignOff, VERSION};
-use countersign_core::decision::{Action, Answer, AnswerTo, Record, TrafficAction};
+use countersign_api::{Intervention, MANAGER, Rollout, SignOff};
+use countersign_core::decision::{Action, Answer, AnswerTo, TrafficAction};
 use countersign_core::{Decision, Observation};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::api::{ApiResource, DeleteParams, Patch, PatchParams, PostParams, Preconditions};
@@ -59,7 +59,7 @@ impl Actor {
     ) -> Result<(), Error> {
         let namespace = &observation.namespace;
         // RolloutRuns that the new status no longer holds are written first, or a crash would lose them.
-        if let Some(record) = decision.record.as_ref().filter(|it| !is_held(it, decision)) {
+        if let Some(record) = decision.record.as_ref().filter(|it| !decision.holds(it)) {
             self.keep_record(rollout, namespace, record).await?;
         }
         if decision.status != observation.status {
@@ -93,7 +93,7 @@ impl Actor {
                 refused.get_or_insert(error);
             }
         }
-        if let Some(record) = decision.record.as_ref().filter(|it| is_held(it, decision))
+        if let Some(record) = decision.record.as_ref().filter(|it| decision.holds(it))
             && let Err(error) = self.keep_record(rollout, namespace, record).await
         {
             refused.get_or_insert(error);
@@ -114,28 +114,25 @@ impl Actor {
     ) -> Result<(), Error> {
         // A typed object would have defaults for what the API server has dropped.
         let api = untyped::<Rollout>(&self.client, namespace);
-        // With the resourceVersion that was read, so a decision on a stale Rollout is refused.
-        let body = json!({
-            "apiVersion": format!("{GROUP}/{VERSION}"),
-            "kind": "Rollout",
-            "metadata": { "name": rollout.name_any(), "resourceVersion": rollout.resource_version() },
-            "status": decision.status,
-        });
-        let (name, parameters, patch) = (rollout.name_any(), apply(), Patch::Apply(&body));
-        let write = api.patch_status(&name, &parameters, &patch);
-        let written = self.write(Target::Status, rollout, "patch", write).await?;
+        let name = rollout.name_any();
+        let mut body = DynamicObject::new(&name, &ApiResource::erase::<Rollout>(&()));
+        // The version that was read, so a decision on a stale Rollout is refused.
+        body.metadata.resource_version = rollout.resource_version();
+        body.data = json!({ "status": decision.status });
+        let parameters = as_manager();
+        let write = api.replace_status(&name, &parameters, &body);
+        let written = self.write(Target::Status, rollout, "update", write).await?;
         self.written
             .rollouts
             .reaches(&rollout.uid().unwrap_or_default(), &written.metadata);
-        self.warn_of_pruning(&body, &written);
+        self.warn_of_pruning(&body.data, &written.data);
         Ok(())
     }
 
     /// Definitions that are older than this program drop fields of a status without an error, and a change may then
     /// wait forever.
-    fn warn_of_pruning(&self, written: &Value, stored: &DynamicObject) {
-        let (Some(written), Some(stored)) = (written.get("status"), stored.data.get("status"))
-        else {
+    fn warn_of_pruning(&self, written: &Value, stored: &Value) {
+        let (Some(written), Some(stored)) = (written.get("status"), stored.get("status")) else {
             return;
         };
         if let Some(field) = pruning::dropped(written, stored)
@@ -262,17 +259,7 @@ fn as_observed(uid: Option<&String>, version: Option<&String>) -> Preconditions 
     }
 }
 
-/// Whether the status still holds the recorded change, so that a lost RolloutRun can be written again.
-fn is_held(record: &Record, decision: &Decision) -> bool {
-    let change = decision.status.change.as_ref();
-    change.is_some_and(|change| change.run == record.name)
-}
-
-fn apply() -> PatchParams {
-    PatchParams::apply(MANAGER).force()
-}
-
-fn create() -> PostParams {
+fn as_manager() -> PostParams {
     PostParams {
         field_manager: Some(MANAGER.into()),
         ..PostParams::default()
@@ -284,6 +271,10 @@ fn field_manager() -> PatchParams {
         field_manager: Some(MANAGER.into()),
         ..PatchParams::default()
     }
+}
+
+fn is_taken(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if status.is_already_exists())
 }
 
 async fn absent_as_none<T>(

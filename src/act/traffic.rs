@@ -12,7 +12,7 @@ use kube::api::DynamicObject;
 use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
 
-use super::{Actor, absent_as_none, as_observed, create, patch_places};
+use super::{Actor, absent_as_none, as_manager, as_observed, patch_places};
 use crate::act::error::{Error, Target};
 use crate::api_resource::resource;
 use crate::owned::owner;
@@ -107,7 +107,7 @@ impl Actor {
             let body = testers_route(rollout, testers);
             // A foreign route of this name is left alone, which the error reports.
             let body = serde_json::from_value(body).map_err(kube::Error::SerdeError)?;
-            routes.create(&create(), &body).await
+            routes.create(&as_manager(), &body).await
         };
         let written = self.write(Target::TestersRoute, rollout, "patch", write);
         self.note_route(observation, kind, &written.await?);

@@ -15,7 +15,7 @@ use kube::api::{DynamicObject, ListParams, ObjectMeta, Patch};
 use kube::{Api, Client, ResourceExt};
 use serde_json::{Value, json};
 
-use super::{Actor, as_observed, create, field_manager, patch_places};
+use super::{Actor, as_manager, as_observed, field_manager, is_taken, patch_places};
 use crate::act::error::{Error, Target};
 use crate::api_resource::untyped;
 use crate::owned;
@@ -132,7 +132,7 @@ async fn create_replica_set(
 ) -> Result<DynamicObject, kube::Error> {
     let sets = untyped::<ReplicaSet>(client, namespace);
     let set: DynamicObject = serde_json::from_value(body).map_err(kube::Error::SerdeError)?;
-    let error = match sets.create(&create(), &set).await {
+    let error = match sets.create(&as_manager(), &set).await {
         Err(error) if is_taken(&error) => error,
         made => return made,
     };
@@ -177,10 +177,6 @@ fn explained(error: Error, new: &NewReplicaSet) -> Error {
         },
         other => other,
     }
-}
-
-fn is_taken(error: &kube::Error) -> bool {
-    matches!(error, kube::Error::Api(status) if status.is_already_exists())
 }
 
 /// Whether an object violates its schema or cannot be decoded. An admission policy also answers

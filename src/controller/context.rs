@@ -125,7 +125,7 @@ impl Context {
             && self.read_due(claim).is_some_and(|it| !it.is_zero())
     }
 
-    /// Notes that everything is read of a Rollout.
+    /// Notes that everything is read of a Rollout, or what surrounds one that its status proves to be the newest.
     pub(super) fn note_read(&self, claim: &Claim) {
         let key = (claim.namespace().unwrap_or_default(), claim.name_any());
         if let Ok(mut doubted) = self.doubted.lock() {
@@ -144,7 +144,7 @@ impl Context {
         Some(CACHES_MAX_AGE.saturating_sub(at.elapsed()))
     }
 
-    /// For how long no change begins, as the API server has too much to do.
+    /// For how long only what is urgent is written, as the API server has too much to do.
     pub(super) fn pushback(&self) -> Option<Duration> {
         let until = (*self.pushed_back_until.lock().ok()?)?;
         let rest = until.saturating_duration_since(Instant::now());

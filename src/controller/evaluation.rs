@@ -1,5 +1,7 @@
 //! Observes a Rollout and decides, with as few reads as are safe.
 
+use std::time::Duration;
+
 use countersign_api::Rollout;
 use countersign_api::rollout::Stage;
 use countersign_core::observation::Failure;
@@ -28,6 +30,8 @@ pub fn full_read_permits() -> Semaphore {
 pub(super) struct Evaluation<'a> {
     pub(super) observed: Observed,
     pub(super) decision: Decision,
+    /// For how long it is not carried out, as the API server wants fewer requests and others are more urgent.
+    pub(super) deferred: Option<Duration>,
     /// Whether it was decided on what the caches hold.
     is_of_caches: bool,
     /// The permit to read everything, kept until the decision is carried out.
@@ -35,9 +39,13 @@ pub(super) struct Evaluation<'a> {
 }
 
 impl<'a> Evaluation<'a> {
-    fn of(observed: Observed, permit: Option<SemaphorePermit<'a>>) -> Self {
+    fn of(context: &Context, observed: Observed, permit: Option<SemaphorePermit<'a>>) -> Self {
+        let observation = &observed.snapshot.observation;
+        let decision = decide(observation);
+        let may_wait = !decision.is_idle(observation) && !decision.is_urgent(observation);
         Self {
-            decision: decide(&observed.snapshot.observation),
+            decision,
+            deferred: context.pushback().filter(|_| may_wait),
             is_of_caches: permit.is_none(),
             observed,
             _permit: permit,
@@ -51,7 +59,8 @@ impl<'a> Evaluation<'a> {
             rollout,
             observation,
         } = &self.observed.snapshot;
-        if self.observed.lock.is_some() || !self.decision.goes_on(observation) {
+        let is_alone = self.deferred.is_some() || self.observed.lock.is_some();
+        if is_alone || !self.decision.goes_on(observation) {
             return self;
         }
         let rollout = Rollout {
@@ -80,7 +89,7 @@ impl<'a> Evaluation<'a> {
             return true;
         }
         if observation.status.stable.is_none() {
-            return self.reports_progress();
+            return self.reports_progress() || self.is_a_first_stable();
         }
         if !is_under_way(observation) {
             return false;
@@ -90,6 +99,20 @@ impl<'a> Evaluation<'a> {
         let is_due_soon = decision.requeue_at.is_some_and(|at| at <= soon);
         decision.rolls_back_on_analysis()
             || (is_due_soon && decision.only_updates_evidence(observation))
+    }
+
+    /// Whether it only reports that a first revision is stable, which asked nobody and has adopted nothing. Its pods have all
+    /// of the traffic already, so that changes nothing for them.
+    fn is_a_first_stable(&self) -> bool {
+        let (decision, observation) = (&self.decision, &self.observed.snapshot.observation);
+        let began = observation.status.change.as_ref();
+        let stable = decision.status.stable.as_ref();
+        let same = began.zip(stable).is_some_and(|(began, stable)| {
+            began.pod_template_hash == stable.pod_template_hash && !sign_off::is_required(began)
+        });
+        same && decision.status.change.is_none()
+            && is_as_stored(observation)
+            && decision.actions.is_empty()
     }
 
     /// Whether it only reports the progress of a first revision that has begun, adopts nothing and asks nobody. Its start, its
@@ -109,12 +132,29 @@ impl<'a> Evaluation<'a> {
             && decision.record.is_none()
     }
 
+    /// Whether it first writes a status, which the API server refuses if the Rollout has a newer version than the one that
+    /// was decided on: that write says whether the Rollout was the newest, so it need not be read.
+    fn is_proven_by_its_status(&self) -> bool {
+        let (decision, observation) = (&self.decision, &self.observed.snapshot.observation);
+        let mut record = decision.record.iter();
+        decision.status != observation.status
+            && is_as_stored(observation)
+            && record.all(|it| decision.holds(it))
+    }
+
     /// Whether everything is to be read again before long, although no event may come.
     pub(super) fn is_to_be_read_again(&self) -> bool {
         let change = self.decision.status.change.as_ref();
         self.is_of_caches
             && change.is_some_and(|it| it.outcome.is_none() || it.stage == Stage::RollingBack)
     }
+}
+
+/// Whether the Rollout is decided on as it is stored: it adopts nothing, can be read in full, and claims nothing of others.
+fn is_as_stored(observation: &Observation) -> bool {
+    observation.spec.workload_ref.is_none()
+        && observation.unknown_status.is_none()
+        && observation.conflicts.is_empty()
 }
 
 /// Whether a change of a stable revision is under way.
@@ -125,7 +165,8 @@ fn is_under_way(observation: &Observation) -> bool {
 
 /// Observes and decides; `None` if there is no such Rollout.
 ///
-/// First on what the caches hold, unless a watch may be silent. Where that is not enough, everything is read and decided again.
+/// First on what the caches hold, unless a watch may be silent. Where that is not enough, everything is read and decided again,
+/// but for a Rollout whose status is to be written.
 pub(super) async fn evaluate<'a>(
     claim: &Claim,
     context: &'a Context,
@@ -138,22 +179,36 @@ pub(super) async fn evaluate<'a>(
         let read = Box::pin(observer.observe(&namespace, &name, failure.clone())).await;
         read.map_err(|error| Error::Read(Box::new(error)))
     };
+    // The semaphore is never closed.
+    let permit = async || context.full_read_permits.acquire().await.ok();
     if context.may_use_caches(claim)
         && failure.is_none()
         && let Some(observed) = observe(true).await?
     {
-        let evaluation = Evaluation::of(observed, None);
-        if evaluation.is_enough() {
+        let evaluation = Evaluation::of(context, observed, None);
+        if evaluation.deferred.is_some() || evaluation.is_enough() {
             return Ok(Some(evaluation));
         }
+        if evaluation.is_proven_by_its_status() {
+            let Observed { snapshot, lock } = evaluation.observed;
+            drop(lock); // the next decision takes its own
+            let permit = permit().await;
+            context.note_read(claim);
+            let live = context.observer.with(false);
+            let read = Box::pin(live.around(snapshot.rollout, None)).await;
+            let observed = read.map_err(|error| Error::Read(Box::new(error)))?;
+            let evaluation = Evaluation::of(context, observed, permit);
+            if evaluation.is_proven_by_its_status() {
+                return Ok(Some(Box::pin(evaluation.followed(context, None)).await));
+            }
+        }
     }
-    // The semaphore is never closed.
-    let permit = context.full_read_permits.acquire().await.ok();
+    let permit = permit().await;
     context.note_read(claim);
     let Some(observed) = observe(false).await? else {
         return Ok(None);
     };
-    let evaluation = Evaluation::of(observed, permit);
+    let evaluation = Evaluation::of(context, observed, permit);
     let followed = Box::pin(evaluation.followed(context, failure));
     Ok(Some(followed.await))
 }

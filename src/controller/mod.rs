@@ -31,6 +31,8 @@ use self::evaluation::{Evaluation, evaluate};
 
 /// Concurrent reconciles.
 const CONCURRENCY: u16 = 256;
+/// A deadline that is no further away ends no wait.
+const SOON: Duration = Duration::from_secs(1);
 /// Most triggers that are handled as one batch.
 const TRIGGERS: usize = 1_000;
 
@@ -97,7 +99,7 @@ fn targets(
 }
 
 async fn reconcile(claim: Arc<Claim>, context: Arc<Context>) -> Result<Action, Error> {
-    // A change that is there goes on even then, as it may have to be taken back.
+    // A change that is there is evaluated even then, as it may have to be taken back.
     if let Some(rest) = context.pushback().filter(|_| claim.is_at_rest()) {
         return Ok(Action::requeue(rest));
     }
@@ -146,11 +148,17 @@ async fn reconcile_claim(claim: &Claim, context: &Context) -> Result<Action, Err
             lock: _lock,
         },
         decision,
+        deferred,
         _permit,
         ..
     } = evaluation;
     let observation = &snapshot.observation;
     context.telemetry.answered(&observation.analysis.windows);
+    if let Some(rest) = deferred {
+        context.report(&ObjectRef::from_obj(claim)); // it is no silent watch that causes the next reconcile
+        let due = decision.requeue_at.map(until).filter(|due| *due >= SOON);
+        return Ok(Action::requeue(due.map_or(rest, |due| due.min(rest))));
+    }
     let (actor, decided) = (&context.actor, Instant::now());
     let written = actor.write_down(&snapshot.rollout, observation, &decision);
     written.await?;
@@ -192,10 +200,7 @@ fn back_off(claim: Arc<Claim>, error: &Error, context: Arc<Context>) -> Action {
         .saturating_mul(1 << failure.attempts.min(10).saturating_sub(1))
         .max(error.retry_after())
         .min(MAX_BACKOFF);
-    let due = failure
-        .requeue_at
-        .map(until)
-        .filter(|due| *due >= Duration::from_secs(1));
+    let due = failure.requeue_at.map(until).filter(|due| *due >= SOON);
     Action::requeue(due.map_or(delay, |due| delay.min(due)))
 }
 

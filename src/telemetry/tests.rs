@@ -196,7 +196,7 @@ fn the_listed_metrics_are_those_that_are_exported() {
     let promoted = status(Some(Outcome::Promoted), &["ChangeStarted", "Promoted"]);
     telemetry.written("shop", "web", &awaiting_promotion(), &promoted);
     telemetry.written("shop", "api", &at_rest(), &awaiting_promotion());
-    telemetry.api_write("patch", "rollouts/status", true);
+    telemetry.api_write("update", "rollouts/status", true);
     telemetry.watch_event("Rollout");
     telemetry.watch_error("Rollout");
     let text = telemetry.encode();

@@ -8,6 +8,8 @@ use crate::release::run;
 
 /// Set where the history must be there; `make nightly` does.
 const HISTORY: &str = "COUNTERSIGN_HISTORY";
+/// The version that its chart has here.
+pub const VERSION: &str = "0.0.1";
 /// The earlier operator; without it, this build's plays its part.
 const OPERATOR: &str = "COUNTERSIGN_EARLIER_OPERATOR";
 
@@ -46,7 +48,16 @@ pub fn chart() -> Option<PathBuf> {
     input.write_all(&archive.stdout).unwrap();
     drop(input);
     assert!(unpack.wait().unwrap().success());
-    Some(directory.join("charts/countersign"))
+    let chart = directory.join("charts/countersign");
+    // It may have the version of the present one, as none is released between two releases.
+    let description = chart.join("Chart.yaml");
+    let lines = std::fs::read_to_string(&description).unwrap();
+    let lines = lines.lines().map(|line| match line.split_once(": ") {
+        Some(("version", _)) => format!("version: {VERSION}\n"),
+        _ => format!("{line}\n"),
+    });
+    std::fs::write(&description, lines.collect::<String>()).unwrap();
+    Some(chart)
 }
 
 /// The operator that runs before the upgrade and after the rollback.

@@ -11,6 +11,7 @@ use countersign_core::change;
 use countersign_core::reason::Reason;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Pod, Service};
+use kube::ResourceExt as _;
 use kube::api::{
     Api, ApiResource, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams, PostParams,
 };
@@ -161,10 +162,10 @@ impl Story {
         deployments.get("countersign").await.unwrap()
     }
 
-    /// Whether the Deployment is that of this commit's chart, which alone chooses nodes.
+    /// Whether the Deployment is that of this commit's chart.
     async fn is_of_this_chart(&self) -> bool {
-        let pod = self.deployment().await.spec.template.spec.unwrap();
-        pod.node_selector.is_some()
+        let deployment = self.deployment().await;
+        deployment.labels()["helm.sh/chart"] != format!("countersign-{}", earlier::VERSION)
     }
 
     /// What decides where requests go: the route, the selectors of the Services, the pods.

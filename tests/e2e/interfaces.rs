@@ -115,7 +115,7 @@ async fn the_operator_reports_its_health_and_its_metrics() {
         "countersign_reconcile_total{result=\"ok\"}",
         "countersign_reconcile_time_seconds_bucket",
         "countersign_leading 1",
-        "countersign_api_writes_total{verb=\"patch\",resource=\"rollouts/status\",result=\"ok\"}",
+        "countersign_api_writes_total{verb=\"update\",resource=\"rollouts/status\",result=\"ok\"}",
         "countersign_rollouts{phase=\"Stable\"",
         "countersign_analysis_answers_total{outcome=\"Counted\"}",
         "countersign_watch_last_event_timestamp_seconds{kind=\"Rollout\"}",

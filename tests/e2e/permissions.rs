@@ -91,21 +91,10 @@ impl Permission {
         others.map(Self::rule).collect()
     }
 
-    /// Server-side apply of a missing object: a creation requested as a patch.
-    fn is_applied(&self) -> bool {
-        self.verb == "create" && self.resource == "rolloutruns"
-    }
-
     /// Whether a text has the API server's message for the lack of this permission.
     fn is_named(&self, text: &str) -> bool {
         // In JSON quotes are escaped.
         let text = text.replace('\\', "");
-        if self.is_applied() {
-            let forbidden = format!("{}.{} \"", self.resource, self.group);
-            return text
-                .lines()
-                .any(|line| line.contains(&forbidden) && line.contains("is forbidden"));
-        }
         let refusal = format!(
             "cannot {} resource \"{}\" in API group \"{}\"",
             self.verb, self.resource, self.group

@@ -1,5 +1,6 @@
 //! A decision as data: the next status, actions, answers, Events and the requeue time.
 
+use countersign_api::rollout::{Outcome, Stage};
 use countersign_api::run::RecordedRisk;
 use countersign_api::{Duration, PodTemplate, RolloutRunSpec, RolloutStatus, RouteKind};
 use k8s_openapi::jiff::Timestamp;
@@ -35,21 +36,50 @@ impl Decision {
         self.status == observation.status && self.writes_nothing_but_the_status()
     }
 
+    /// Whether it comes before others if not all can be written: it takes a change back, or corrects pods or traffic of a
+    /// change that stays where it is.
+    #[must_use]
+    pub fn is_urgent(&self, observation: &Observation) -> bool {
+        let is_taken_back = self.status.change.as_ref().is_some_and(|change| {
+            let ended = change.outcome.is_some_and(|it| it != Outcome::Promoted);
+            ended || change.stage == Stage::RollingBack
+        });
+        let corrects = |it: &Action| matches!(it, Action::Workload(_) | Action::Traffic(_));
+        is_taken_back || (!self.moves(observation) && self.actions.iter().any(corrects))
+    }
+
+    /// Whether the status still holds the change of a record, so that it can be written again if it is lost.
+    #[must_use]
+    pub fn holds(&self, record: &Record) -> bool {
+        let change = self.status.change.as_ref();
+        change.is_some_and(|change| change.run == record.name)
+    }
+
+    /// Whether a change is in another place than in the stored status.
+    fn moves(&self, observation: &Observation) -> bool {
+        let place = |status: &RolloutStatus| {
+            let change = status.change.as_ref();
+            change.map(|it| (it.run.clone(), it.stage, it.step))
+        };
+        place(&self.status) != place(&observation.status)
+    }
+
     /// Whether a change has moved, and awaits nothing that is still to be done: the next decision can be made at once, on
     /// this status, and one write is enough for both.
     #[must_use]
     pub fn goes_on(&self, observation: &Observation) -> bool {
-        let stored = observation.status.change.as_ref();
         let Some(change) = self.status.change.as_ref() else {
             return false;
         };
-        let place = (&change.run, change.stage, change.step);
-        let moved = stored.is_none_or(|it| (&it.run, it.stage, it.step) != place);
         let under_way = change.outcome.is_none() && !change.initial;
         // An adopted workload is not read twice, nor is a status decided on of which a field was dropped.
         let is_whole =
             observation.spec.workload_ref.is_none() && observation.unknown_status.is_none();
-        moved && under_way && is_whole && self.actions.is_empty() && self.answers.is_empty()
+        self.moves(observation)
+            && under_way
+            && is_whole
+            && self.actions.is_empty()
+            && self.answers.is_empty()
     }
 
     /// This decision with what an earlier one, on whose status it was made, has left to be written.

@@ -52,14 +52,15 @@ async fn a_rollout_at_rest_that_an_event_concerns_costs_no_read() {
 }
 
 #[tokio::test]
-async fn a_first_revision_is_read_at_its_start_and_for_its_promotion() {
+async fn what_surrounds_a_first_revision_is_read_at_its_start() {
     let mut scene = Scene::new();
     scene.deploy("web", "app:1");
+    let none: &[&str] = &[];
     for (ready, phase, reads) in [
-        (false, "Progressing", true),
-        (false, "Progressing", false),
-        (true, "Stable", true),
-        (true, "Stable", false),
+        (false, "Progressing", &["replicasets", "rolloutruns"][..]),
+        (false, "Progressing", none),
+        (true, "Stable", none),
+        (true, "Stable", none),
     ] {
         if ready {
             scene.pods_are_ready();
@@ -67,19 +68,50 @@ async fn a_first_revision_is_read_at_its_start_and_for_its_promotion() {
         scene.watches().await;
         kinds_read(&scene);
         scene.reconcile_reported("web").await.unwrap();
-        let read = kinds_read(&scene);
-        assert_eq!(read.iter().any(|it| it == "rollouts"), reads, "{read:?}");
-        assert_eq!(read.is_empty(), !reads, "{read:?}");
+        assert_eq!(kinds_read(&scene), reads);
         assert_eq!(scene.status("web")["phase"], phase);
     }
 }
 
 #[tokio::test]
-async fn everything_is_read_before_a_write() {
+async fn what_surrounds_a_rollout_is_read_before_its_status_is_written() {
     let mut scene = at_rest().await;
     scale(&scene, 2);
     scene.reconcile_reported("web").await.unwrap();
     assert_eq!(only_set(&scene).1["spec"]["replicas"], 2);
+    assert_eq!(kinds_read(&scene), ["replicasets"]);
+}
+
+#[tokio::test]
+async fn another_selector_holds_a_rollout_that_is_decided_on_its_caches() {
+    let mut scene = at_rest().await;
+    let mut edited = rollout(&scene);
+    edited["spec"]["selector"] = json!({ "matchLabels": { "app": "other" } });
+    edited["spec"]["template"]["metadata"]["labels"]["app"] = json!("other");
+    scene.server.put(&format!("{ROLLOUTS}/web"), edited);
+    let caches = scene.context.observer.caches.clone();
+    caches.report_rollout(rollout(&scene));
+    for _ in 0..2 {
+        scene.reconcile_reported("web").await.unwrap();
+        caches.report_rollout(rollout(&scene));
+        assert_eq!(scene.status("web")["waitingFor"], "Conflict");
+    }
+}
+
+#[tokio::test]
+async fn law_5_nothing_follows_from_a_rollout_that_its_watch_has_not_reported() {
+    let mut scene = at_rest().await;
+    scale(&scene, 2);
+    // Nobody reports it: the event is late, or was lost.
+    let mut edited = rollout(&scene);
+    edited["spec"]["replicas"] = json!(3);
+    scene.server.put(&format!("{ROLLOUTS}/web"), edited);
+    let refused = scene.reconcile_reported("web").await.unwrap_err();
+    assert_eq!(refused.class(), Class::Conflict, "{refused}");
+    assert_eq!(only_set(&scene).1["spec"]["replicas"], 1);
+    kinds_read(&scene);
+    scene.reconcile_reported("web").await.unwrap();
+    assert_eq!(only_set(&scene).1["spec"]["replicas"], 3);
     assert_eq!(kinds_read(&scene), ["replicasets", "rollouts"]);
 }
 
@@ -94,7 +126,7 @@ async fn law_5_nothing_is_decided_from_what_a_watch_has_not_reported_yet() {
     scene.reconcile_reported("web").await.unwrap();
     let available = scene.status("web")["availableReplicas"].as_i64();
     assert_eq!(available.unwrap_or_default(), 0);
-    assert_eq!(kinds_read(&scene), ["replicasets", "rollouts"]);
+    assert_eq!(kinds_read(&scene), ["replicasets"]);
 }
 
 #[tokio::test]
@@ -412,8 +444,25 @@ async fn services_are_read_before_a_write() {
     let mut scene = with_services().await;
     scale(&scene, 2);
     scene.reconcile_reported("web").await.unwrap();
-    let all = ["replicasets", "rollouts", "services", "services"];
+    let all = ["replicasets", "services", "services"];
     assert_eq!(kinds_read(&scene), all);
+}
+
+#[tokio::test]
+async fn everything_is_read_before_a_write_that_no_status_comes_before() {
+    let mut scene = with_services().await;
+    let path = "/api/v1/namespaces/shop/services/web";
+    let service = scene.server.get(path).unwrap();
+    let mut edited = service.clone();
+    edited["spec"]["selector"]["pod-template-hash"] = json!("other");
+    scene.server.put(path, edited);
+    scene.watches().await;
+    kinds_read(&scene);
+    scene.reconcile_reported("web").await.unwrap();
+    let selects = |service: &Value| service["spec"]["selector"].clone();
+    assert_eq!(selects(&scene.server.get(path).unwrap()), selects(&service));
+    let read = kinds_read(&scene);
+    assert!(read.iter().any(|it| it == "rollouts"), "{read:?}");
 }
 
 const GATEWAY: &str = "gateway.networking.k8s.io/v1";

@@ -6,7 +6,7 @@ use super::order::with_a_change_under_way;
 use super::*;
 
 #[tokio::test]
-async fn while_the_api_server_pushes_back_no_change_begins_and_one_under_way_is_taken_back() {
+async fn while_the_api_server_pushes_back_nothing_is_written_but_what_is_urgent() {
     let mut scene = with_a_change_under_way(false).await;
     scene.deploy("web", "app:2");
     scene
@@ -22,11 +22,25 @@ async fn while_the_api_server_pushes_back_no_change_begins_and_one_under_way_is_
         scene.reconcile(idle).await.unwrap();
     }
     assert!(scene.server.requests().is_empty(), "they wait");
+    let before = scene.status("api");
+    for path in scene.server.paths("replicasets") {
+        let mut set = scene.server.get(&path).unwrap();
+        set["status"] = json!({});
+        scene.server.put(&path, set);
+    }
+    scene.reconcile("api").await.unwrap();
+    assert_eq!(scene.status("api"), before, "what goes on waits as well");
     scene.deploy("api", "app:1");
     scene.reconcile("api").await.unwrap();
     assert_eq!(scene.status("api")["change"]["outcome"], "Reverted");
 
     *scene.context.pushed_back_until.lock().unwrap() = None;
-    scene.reconcile("new").await.unwrap();
+    for it in ["new", "api"] {
+        scene.reconcile(it).await.unwrap();
+    }
     assert_eq!(scene.status("new")["phase"], "Progressing");
+    assert_ne!(
+        scene.status("api")["readyReplicas"],
+        before["readyReplicas"]
+    );
 }

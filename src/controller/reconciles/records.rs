@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
+use countersign_core::decision::Record;
 use countersign_core::observation::workload::PastRun;
 
 use super::costs::kinds_read;
@@ -71,4 +72,35 @@ async fn records_whose_list_has_expired_are_listed_again() {
     let message = scene.status("web")["change"]["transitions"][0]["message"].clone();
     let message = message.as_str().unwrap();
     assert!(!message.contains("cannot be read"), "{message}");
+}
+
+#[tokio::test]
+async fn law_5_a_record_whose_creation_was_not_answered_is_updated() {
+    let scene = Scene::serving("web").await;
+    let path = scene.server.paths("rolloutruns").remove(0);
+    let mut stored = scene.server.get(&path).unwrap();
+    let recorded: countersign_api::RolloutRun = serde_json::from_value(stored.clone()).unwrap();
+    assert_eq!(recorded.spec.progress.transitions.len(), 1);
+    stored["metadata"]["labels"] = json!({});
+    stored["spec"]["progress"] = json!({ "transitions": [] });
+    scene.server.put(&path, stored);
+    let (snapshot, mut decision) = late(&scene, vec![]).await;
+    decision.record = Some(Record {
+        name: path.rsplit('/').next().unwrap().to_owned(),
+        spec: recorded.spec.clone(),
+        keep_for: countersign_api::Duration::minutes(60),
+    });
+    scene.server.requests();
+    let actor = &scene.context.actor;
+    let written = actor.write_down(&snapshot.rollout, &snapshot.observation, &decision);
+    written.await.unwrap();
+    let requests = scene.server.requests().into_iter();
+    let to_record = requests.filter(|it| it.path.contains("rolloutruns") && it.method != "GET");
+    let methods: Vec<_> = to_record.map(|it| it.method.to_string()).collect();
+    assert_eq!(methods, ["POST", "PATCH"]);
+    let stored = scene.server.get(&path).unwrap();
+    let uid = &stored["metadata"]["labels"]["countersign.dev/rollout-uid"];
+    assert_eq!(*uid, json!(snapshot.rollout.metadata.uid));
+    let stored: countersign_api::RolloutRun = serde_json::from_value(stored).unwrap();
+    assert_eq!(stored.spec, recorded.spec);
 }

@@ -273,7 +273,8 @@ async fn the_operator_may_do_what_it_does_with_our_resources_and_no_more() {
             "signoffs" | "interventions" => ["list", "watch", "delete"].contains(&verb),
             "analysistemplates" => READ.contains(&verb),
             "rolloutruns" => ["list", "watch", "create", "patch", "delete"].contains(&verb),
-            "rollouts/status" => ["update", "patch"].contains(&verb),
+            // Replaced.
+            "rollouts/status" => verb == "update",
             other => STATUS.contains(&other) && verb == "patch",
         };
         let may = scene.may(operator, verb, resource).await;
@@ -334,10 +335,15 @@ async fn a_status_that_this_build_cannot_read_begins_its_change_again() {
     // values.
     let operator = "system:serviceaccount:countersign-system:countersign";
     let operator = User::impersonated(&scene, operator, &[]).await;
-    let status = json!({ "status": { "change": { "startedAt": "2026-11-26T22:00:00+99:00" } } });
     let shop = path(&scene, "rollouts/shop");
-    operator
-        .merge(&format!("{shop}/status"), &status)
+    // The operator may write the status in between.
+    let poll = async || {
+        let mut rollout = operator.get(&shop).await?;
+        rollout["status"]["change"]["startedAt"] = json!("2026-11-26T22:00:00+99:00");
+        let status = format!("{shop}/status");
+        operator.send("PUT", &status, JSON, &rollout).await
+    };
+    wait_for("the status is replaced", TIMEOUT, poll)
         .await
         .unwrap();
     let after = scene

@@ -277,7 +277,10 @@ impl Zoo {
                 let name = format!("fresh-{}", self.version);
                 self.scene.apply(&small(&name, &json!({}))).await;
             }
-            "patch rollouts/status" | "list rolloutruns" | "patch rolloutruns" | "patch events" => {
+            "update rollouts/status"
+            | "list rolloutruns"
+            | "patch rolloutruns"
+            | "patch events" => {
                 self.change().await;
             }
             "patch replicasets" => {
