@@ -150,7 +150,7 @@ ordinary-user:
 	tests/cluster/ordinary-user.sh
 
 # What releases are upgraded from; tests/chart reads it here.
-EARLIER := 5c224d861b46f3dd319de923f10e7de49b46f3f8
+EARLIER := 1ce1de020245ee2e85b21bf3da428c7b6480fb77
 ## upgrade: the chart from its installation to its end, as `make harness` has it, but with the operator of that earlier
 ##   commit before the upgrade and after the rollback; then each of the two operators takes over from the other in the
 ##   midst of every stage of a change. The earlier one is built first, which takes a quarter of an hour
