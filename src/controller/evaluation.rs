@@ -82,7 +82,7 @@ impl<'a> Evaluation<'a> {
 
     /// Whether a decision on what the caches hold may be carried out: if it writes nothing, or only numbers while the next
     /// reconcile is soon; if it is a rollback on bad windows, which no other change would prevent; or if it reports the
-    /// progress of a first revision.
+    /// progress of a first revision, or that it is stable.
     fn is_enough(&self) -> bool {
         let (decision, observation) = (&self.decision, &self.observed.snapshot.observation);
         if decision.is_idle(observation) {
@@ -101,7 +101,7 @@ impl<'a> Evaluation<'a> {
             || (is_due_soon && decision.only_updates_evidence(observation))
     }
 
-    /// Whether it only reports that a first revision is stable, which asked nobody and has adopted nothing. Its pods have all
+    /// Whether it only reports and records that a first revision is stable, which asked nobody and has adopted nothing. Its pods have all
     /// of the traffic already, so that changes nothing for them.
     fn is_a_first_stable(&self) -> bool {
         let (decision, observation) = (&self.decision, &self.observed.snapshot.observation);
@@ -115,8 +115,8 @@ impl<'a> Evaluation<'a> {
             && decision.actions.is_empty()
     }
 
-    /// Whether it only reports the progress of a first revision that has begun, adopts nothing and asks nobody. Its start, its
-    /// promotion and whatever is done for it are decided on what is read.
+    /// Whether it only reports the progress of a first revision that has begun, adopts nothing and asks nobody. Its start and
+    /// whatever is done for it are decided on what is read.
     fn reports_progress(&self) -> bool {
         let (decision, observation) = (&self.decision, &self.observed.snapshot.observation);
         let (before, after) = (&observation.status.change, &decision.status.change);
@@ -136,10 +136,10 @@ impl<'a> Evaluation<'a> {
     /// was decided on: that write says whether the Rollout was the newest, so it need not be read.
     fn is_proven_by_its_status(&self) -> bool {
         let (decision, observation) = (&self.decision, &self.observed.snapshot.observation);
-        let mut record = decision.record.iter();
+        let record = decision.record.as_ref();
         decision.status != observation.status
             && is_as_stored(observation)
-            && record.all(|it| decision.holds(it))
+            && record.is_none_or(|it| decision.holds(it))
     }
 
     /// Whether everything is to be read again before long, although no event may come.
@@ -173,11 +173,12 @@ pub(super) async fn evaluate<'a>(
 ) -> Result<Option<Evaluation<'a>>, Error> {
     let (namespace, name) = (claim.namespace().unwrap_or_default(), claim.name_any());
     let failure = context.last_failure(claim);
+    let unread = |error| Error::Read(Box::new(error));
     let observe = async |from_watches| {
         let observer = context.observer.with(from_watches);
         // On the heap, since the future of many reads is large.
         let read = Box::pin(observer.observe(&namespace, &name, failure.clone())).await;
-        read.map_err(|error| Error::Read(Box::new(error)))
+        read.map_err(unread)
     };
     // The semaphore is never closed.
     let permit = async || context.full_read_permits.acquire().await.ok();
@@ -196,8 +197,7 @@ pub(super) async fn evaluate<'a>(
             context.note_read(claim);
             let live = context.observer.with(false);
             let read = Box::pin(live.around(snapshot.rollout, None)).await;
-            let observed = read.map_err(|error| Error::Read(Box::new(error)))?;
-            let evaluation = Evaluation::of(context, observed, permit);
+            let evaluation = Evaluation::of(context, read.map_err(unread)?, permit);
             if evaluation.is_proven_by_its_status() {
                 return Ok(Some(Box::pin(evaluation.followed(context, None)).await));
             }

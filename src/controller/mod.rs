@@ -31,7 +31,7 @@ use self::evaluation::{Evaluation, evaluate};
 
 /// Concurrent reconciles.
 const CONCURRENCY: u16 = 256;
-/// A deadline that is no further away ends no wait.
+/// How soon a deadline is met at best while the API server pushes back or refuses.
 const SOON: Duration = Duration::from_secs(1);
 /// Most triggers that are handled as one batch.
 const TRIGGERS: usize = 1_000;
@@ -100,7 +100,8 @@ fn targets(
 
 async fn reconcile(claim: Arc<Claim>, context: Arc<Context>) -> Result<Action, Error> {
     // A change that is there is evaluated even then, as it may have to be taken back.
-    if let Some(rest) = context.pushback().filter(|_| claim.is_at_rest()) {
+    let is_unchanged = claim.status.change.is_none();
+    if let Some(rest) = context.pushback().filter(|_| is_unchanged) {
         return Ok(Action::requeue(rest));
     }
     let started = Instant::now();
@@ -156,7 +157,7 @@ async fn reconcile_claim(claim: &Claim, context: &Context) -> Result<Action, Err
     context.telemetry.answered(&observation.analysis.windows);
     if let Some(rest) = deferred {
         context.report(&ObjectRef::from_obj(claim)); // it is no silent watch that causes the next reconcile
-        let due = decision.requeue_at.map(until).filter(|due| *due >= SOON);
+        let due = decision.requeue_at.map(|at| until(at).max(SOON));
         return Ok(Action::requeue(due.map_or(rest, |due| due.min(rest))));
     }
     let (actor, decided) = (&context.actor, Instant::now());

@@ -278,13 +278,6 @@ impl Claim {
         self.is_changing() || change.is_some_and(|change| change.stage == "RollingBack")
     }
 
-    /// Whether no change is in progress, is being rolled back, or is watched after its promotion.
-    #[must_use]
-    pub fn is_at_rest(&self) -> bool {
-        let change = self.status.change.as_ref();
-        change.is_none_or(|change| change.stage == "RolledBack")
-    }
-
     /// Whether changes that wait in the queue may advance once this Rollout is deleted: it takes a place among the
     /// changes under way, or stands before them.
     #[must_use]

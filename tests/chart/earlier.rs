@@ -49,7 +49,7 @@ pub fn chart() -> Option<PathBuf> {
     drop(input);
     assert!(unpack.wait().unwrap().success());
     let chart = directory.join("charts/countersign");
-    // It may have the version of the present one, as none is released between two releases.
+    // Commits between two releases have the same version.
     let description = chart.join("Chart.yaml");
     let lines = std::fs::read_to_string(&description).unwrap();
     let lines = lines.lines().map(|line| match line.split_once(": ") {

@@ -36,8 +36,8 @@ impl Decision {
         self.status == observation.status && self.writes_nothing_but_the_status()
     }
 
-    /// Whether it comes before others if not all can be written: it takes a change back, or corrects pods or traffic of a
-    /// change that stays where it is.
+    /// Whether it comes before others if not all can be written: it takes a change back, corrects pods or traffic of one that
+    /// stays where it is, or scales an adopted workload, whose pods no gate holds.
     #[must_use]
     pub fn is_urgent(&self, observation: &Observation) -> bool {
         let is_taken_back = self.status.change.as_ref().is_some_and(|change| {
@@ -45,7 +45,13 @@ impl Decision {
             ended || change.stage == Stage::RollingBack
         });
         let corrects = |it: &Action| matches!(it, Action::Workload(_) | Action::Traffic(_));
-        is_taken_back || (!self.moves(observation) && self.actions.iter().any(corrects))
+        let scales = |it: &Action| matches!(it, Action::Adoption(AdoptionAction::ScaleWorkload(_)));
+        let stays = !self.moves(observation);
+        is_taken_back
+            || self
+                .actions
+                .iter()
+                .any(|it| scales(it) || (stays && corrects(it)))
     }
 
     /// Whether the status still holds the change of a record, so that it can be written again if it is lost.
