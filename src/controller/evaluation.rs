@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use countersign_api::Rollout;
 use countersign_api::rollout::Stage;
-use countersign_core::observation::Failure;
+use countersign_core::observation::{self, Failure};
 use countersign_core::people::sign_off;
 use countersign_core::{Decision, Observation, decide};
 use kube::ResourceExt;
@@ -42,10 +42,11 @@ impl<'a> Evaluation<'a> {
     fn of(context: &Context, observed: Observed, permit: Option<SemaphorePermit<'a>>) -> Self {
         let observation = &observed.snapshot.observation;
         let decision = decide(observation);
-        let may_wait = !decision.is_idle(observation) && !decision.is_urgent(observation);
+        let may_wait =
+            |_: &Duration| !decision.is_idle(observation) && !decision.is_urgent(observation);
         Self {
+            deferred: context.pushback().filter(may_wait),
             decision,
-            deferred: context.pushback().filter(|_| may_wait),
             is_of_caches: permit.is_none(),
             observed,
             _permit: permit,
@@ -101,8 +102,8 @@ impl<'a> Evaluation<'a> {
             || (is_due_soon && decision.only_updates_evidence(observation))
     }
 
-    /// Whether it only reports and records that a first revision is stable, which asked nobody and has adopted nothing. Its pods have all
-    /// of the traffic already, so that changes nothing for them.
+    /// Whether it only reports and records that a first revision is stable, which asked nobody and has adopted nothing. Its
+    /// pods have all of the traffic already, so that changes nothing for them.
     fn is_a_first_stable(&self) -> bool {
         let (decision, observation) = (&self.decision, &self.observed.snapshot.observation);
         let began = observation.status.change.as_ref();
@@ -150,11 +151,9 @@ impl<'a> Evaluation<'a> {
     }
 }
 
-/// Whether the Rollout is decided on as it is stored: it adopts nothing, can be read in full, and claims nothing of others.
+/// Whether the Rollout is decided on as it is stored, and claims nothing of others.
 fn is_as_stored(observation: &Observation) -> bool {
-    observation.spec.workload_ref.is_none()
-        && observation.unknown_status.is_none()
-        && observation.conflicts.is_empty()
+    observation::is_whole(observation) && observation.conflicts.is_empty()
 }
 
 /// Whether a change of a stable revision is under way.

@@ -7,7 +7,7 @@ use k8s_openapi::jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::observation::Observation;
+use crate::observation::{self, Observation};
 
 /// One decision. Carrying it out twice has the effect of carrying it out once.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -63,10 +63,6 @@ impl Decision {
 
     /// Whether a change is in another place than in the stored status.
     fn moves(&self, observation: &Observation) -> bool {
-        let place = |status: &RolloutStatus| {
-            let change = status.change.as_ref();
-            change.map(|it| (it.run.clone(), it.stage, it.step))
-        };
         place(&self.status) != place(&observation.status)
     }
 
@@ -78,12 +74,9 @@ impl Decision {
             return false;
         };
         let under_way = change.outcome.is_none() && !change.initial;
-        // An adopted workload is not read twice, nor is a status decided on of which a field was dropped.
-        let is_whole =
-            observation.spec.workload_ref.is_none() && observation.unknown_status.is_none();
         self.moves(observation)
             && under_way
-            && is_whole
+            && observation::is_whole(observation)
             && self.actions.is_empty()
             && self.answers.is_empty()
     }
@@ -109,6 +102,12 @@ impl Decision {
             && self.notices.is_empty()
             && self.record.is_none()
     }
+}
+
+/// The attempt at the change of a status, and where in its plan it is.
+fn place(status: &RolloutStatus) -> Option<(&str, Stage, i32)> {
+    let change = status.change.as_ref()?;
+    Some((&change.run, change.stage, change.step))
 }
 
 /// One write to the cluster, by what it changes. In JSON the inner action stands alone.

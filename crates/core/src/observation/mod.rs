@@ -208,6 +208,12 @@ pub const fn is_unreadable(observation: &Observation) -> bool {
     matches!(observation.workload, Some(Err(_)))
 }
 
+/// Whether a Rollout is decided on as it is stored: it adopts nothing, and no field of its status was dropped.
+#[must_use]
+pub const fn is_whole(observation: &Observation) -> bool {
+    observation.spec.workload_ref.is_none() && observation.unknown_status.is_none()
+}
+
 /// Whether routes give the canary its share, instead of its number of pods.
 #[must_use]
 pub fn is_routed(observation: &Observation) -> bool {
