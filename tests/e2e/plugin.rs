@@ -13,7 +13,6 @@ use std::sync::LazyLock;
 use countersign::clock;
 use countersign_api::rollout::Outcome;
 use countersign_api::{Freeze, Phase};
-use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding};
 use kube::Api;
 use kube::api::PostParams;
 use serde::Serialize;
@@ -71,29 +70,15 @@ pub(crate) struct Person<'a> {
 impl<'a> Person<'a> {
     /// A user with these rights in the scene's namespace, and the right to read freezes.
     pub(crate) async fn new(scene: &'a Scene, user: &'static str, rules: &[Value]) -> Person<'a> {
-        let person = Person { scene, user };
-        person.may(rules).await;
-        person
-    }
-
-    async fn may(&self, rules: &[Value]) {
-        let (client, namespace) = (self.scene.cluster.client(), &self.scene.namespace);
-        let subjects =
-            json!([{ "kind": "User", "name": self.user, "apiGroup": "rbac.authorization.k8s.io" }]);
-        let bound = |kind: &str| json!({ "apiGroup": "rbac.authorization.k8s.io", "kind": kind, "name": format!("{namespace}-{}", self.user) });
-        let metadata = json!({ "name": format!("{namespace}-{}", self.user) });
-        let role = json!({ "metadata": metadata, "rules": rules });
-        let binding =
-            json!({ "metadata": metadata, "subjects": subjects, "roleRef": bound("Role") });
-        create::<Role>(&Api::namespaced(client.clone(), namespace), role).await;
-        create::<RoleBinding>(&Api::namespaced(client.clone(), namespace), binding).await;
-        let freezes = json!({ "apiGroups": ["countersign.dev"], "resources": ["freezes"],
-            "verbs": if self.user == "dave" { json!(["get", "list", "watch", "create", "patch"]) } else { json!(["get", "list", "watch"]) } });
-        let role = json!({ "metadata": metadata, "rules": [freezes] });
-        let binding =
-            json!({ "metadata": metadata, "subjects": subjects, "roleRef": bound("ClusterRole") });
-        create::<ClusterRole>(&Api::all(client.clone()), role).await;
-        create::<ClusterRoleBinding>(&Api::all(client), binding).await;
+        scene.grant_rules(user, json!(rules)).await;
+        let verbs: &[_] = match user {
+            "dave" => &["get", "list", "watch", "create", "patch"],
+            _ => &["get", "list", "watch"],
+        };
+        let freezes =
+            json!([{ "apiGroups": ["countersign.dev"], "resources": ["freezes"], "verbs": verbs }]);
+        scene.grant_rules_everywhere(user, freezes).await;
+        Person { scene, user }
     }
 
     fn command(&self, program: &str, arguments: &[&str]) -> Command {

@@ -20,9 +20,9 @@ use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
 use super::standby::is_of_a_standby;
-use super::{NAME, Permission, SYSTEM, granted};
+use super::{NAME, SYSTEM, granted};
 use crate::identity::user::{JSON_PATCH, User, path, until_enforced};
-use crate::support::{App, Scene, TIMEOUT, condition, merge, phase, waits_for};
+use crate::support::{App, Permission, Scene, TIMEOUT, condition, merge, phase, waits_for};
 
 use zoo::Zoo;
 

@@ -11,8 +11,8 @@ use kube::api::{Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 
 use super::replica::{Replica, account, bind};
-use super::{NAME, Permission, SYSTEM, granted};
-use crate::support::{Scene, TIMEOUT};
+use super::{NAME, SYSTEM, granted};
+use crate::support::{Permission, Scene, TIMEOUT};
 
 /// The chart's output with these options.
 fn rendered(options: &[&str]) -> Vec<Value> {

@@ -16,8 +16,7 @@ use kube::{Api, Client};
 use serde_json::{Value, json};
 use tokio::process::{Child, Command};
 
-use super::Permission;
-use crate::support::{Scene, TIMEOUT};
+use crate::support::{Permission, Scene, TIMEOUT};
 
 /// It ends when it is dropped.
 pub(super) struct Replica {

@@ -12,8 +12,8 @@ use kube::api::PostParams;
 use serde_json::{Value, json};
 
 use super::replica::Replica;
-use super::{Permission, SYSTEM, granted, granted_at_home};
-use crate::support::{App, Scene, TIMEOUT};
+use super::{SYSTEM, granted, granted_at_home};
+use crate::support::{App, Permission, Scene, TIMEOUT};
 
 /// Kinds that are listed only for caches and watches.
 const WATCHED: [&str; 12] = [

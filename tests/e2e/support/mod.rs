@@ -1,6 +1,7 @@
 //! Helpers for a Rollout with its Service, policy and traffic.
 
 mod app;
+mod permission;
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -9,17 +10,17 @@ use countersign::clock;
 use countersign_api::rollout::Outcome;
 use countersign_api::{Phase, Rollout, RolloutPolicy, RolloutRun, Tier};
 use countersign_cluster::{Cluster, Limits, Load, wait_for};
-use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
-use k8s_openapi::api::authorization::v1::SubjectAccessReview;
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, PolicyRule, Role, RoleBinding};
+use k8s_openapi::{ClusterResourceScope, NamespaceResourceScope};
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, Resource};
 use serde_json::{Value, json};
 use tokio::sync::{Mutex, OnceCell, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 pub use app::{App, harmless, merge, risky};
+pub use permission::Permission;
 
 /// Long enough for a loaded machine with two cores; successful tests do not wait for it.
 pub const TIMEOUT: Duration = Duration::from_mins(4);
@@ -298,20 +299,16 @@ impl Scene {
         let rules = self.rules_of(role).await;
         let binding = binding("ClusterRole", role, user);
         self.create::<RoleBinding>(&binding).await;
-        self.until_in_force(user, Some(&self.namespace), &rules)
-            .await;
+        self.until_in_force(user, &self.namespace, &rules).await;
     }
 
     /// Binds a user to a `ClusterRole` cluster-wide, for cluster-scoped objects; returns once it is in
     /// force.
     pub async fn grant_everywhere(&self, user: &str, role: &str) {
         let rules = self.rules_of(role).await;
-        let binding = serde_json::from_value(binding("ClusterRole", role, user)).unwrap();
-        Api::<ClusterRoleBinding>::all(self.cluster.client())
-            .create(&PostParams::default(), &binding)
-            .await
-            .unwrap();
-        self.until_in_force(user, None, &rules).await;
+        let binding = binding("ClusterRole", role, user);
+        self.create_everywhere::<ClusterRoleBinding>(&binding).await;
+        self.until_in_force(user, "", &rules).await;
     }
 
     /// Binds a user to rules of the test's own in the scene's namespace; returns once they are in
@@ -322,7 +319,15 @@ impl Scene {
         let name = role.metadata.name.unwrap();
         self.create::<RoleBinding>(&binding("Role", &name, user))
             .await;
-        self.until_in_force(user, Some(&self.namespace), &role.rules.unwrap())
+        self.until_in_force(user, &self.namespace, &role.rules.unwrap_or_default())
+            .await;
+    }
+
+    /// The same cluster-wide, for cluster-scoped objects.
+    pub async fn grant_rules_everywhere(&self, user: &str, rules: Value) {
+        let role = json!({ "metadata": { "generateName": "test-" }, "rules": rules });
+        let role = self.create_everywhere::<ClusterRole>(&role).await;
+        self.grant_everywhere(user, &role.metadata.name.unwrap())
             .await;
     }
 
@@ -335,23 +340,15 @@ impl Scene {
 
     /// The same with a resource of this group.
     pub async fn may_of(&self, group: &str, user: &str, verb: &str, resource: &str) -> bool {
-        let (resource, subresource) = resource.split_once('/').unwrap_or((resource, ""));
-        self.allowed(
-            user,
-            &json!({
-                "group": group, "namespace": self.namespace, "verb": verb,
-                "resource": resource, "subresource": subresource,
-            }),
-        )
-        .await
-    }
-
-    async fn allowed(&self, user: &str, attributes: &Value) -> bool {
-        let question = json!({ "spec": { "user": user, "resourceAttributes": attributes } });
-        let reviews: Api<SubjectAccessReview> = Api::all(self.cluster.client());
-        let question = serde_json::from_value(question).unwrap();
-        let answer = reviews.create(&PostParams::default(), &question).await;
-        answer.unwrap().status.unwrap().allowed
+        let permission = Permission {
+            verb: verb.to_owned(),
+            resource: resource.to_owned(),
+            group: group.to_owned(),
+            name: None,
+        };
+        permission
+            .is_granted(&self.cluster.client(), user, &self.namespace)
+            .await
     }
 
     /// The rules of a `ClusterRole` for the API group; a built-in one is aggregated a moment after the
@@ -369,20 +366,13 @@ impl Scene {
             .unwrap()
     }
 
-    /// The API server takes a moment to notice a binding.
-    async fn until_in_force(&self, user: &str, namespace: Option<&str>, rules: &[PolicyRule]) {
-        for rule in rules.iter().filter(|rule| is_ours(rule)) {
-            let attributes = json!({
-                "group": countersign_api::GROUP, "namespace": namespace, "verb": rule.verbs[0],
-                "resource": rule.resources.as_ref().unwrap()[0].split('/').next(),
-                "subresource": rule.resources.as_ref().unwrap()[0].split('/').nth(1),
-                "name": rule.resource_names.as_ref().map(|names| &names[0]),
-            });
+    /// The API server takes a moment to notice a role and its binding.
+    async fn until_in_force(&self, user: &str, namespace: &str, rules: &[PolicyRule]) {
+        let client = self.cluster.client();
+        for permission in Permission::of(rules) {
             let poll = async || {
-                self.allowed(user, &attributes)
-                    .await
-                    .then_some(())
-                    .ok_or(attributes.to_string())
+                let granted = permission.is_granted(&client, user, namespace).await;
+                granted.then_some(()).ok_or(permission.to_string())
             };
             wait_for("a grant is in force", TIMEOUT, poll)
                 .await
@@ -399,6 +389,22 @@ impl Scene {
             + serde::de::DeserializeOwned,
     {
         let objects: Api<K> = Api::namespaced(self.cluster.client(), &self.namespace);
+        let object = serde_json::from_value(object.clone()).unwrap();
+        objects
+            .create(&PostParams::default(), &object)
+            .await
+            .unwrap()
+    }
+
+    async fn create_everywhere<K>(&self, object: &Value) -> K
+    where
+        K: Resource<Scope = ClusterResourceScope, DynamicType = ()>
+            + Clone
+            + std::fmt::Debug
+            + serde::Serialize
+            + serde::de::DeserializeOwned,
+    {
+        let objects: Api<K> = Api::all(self.cluster.client());
         let object = serde_json::from_value(object.clone()).unwrap();
         objects
             .create(&PostParams::default(), &object)
