@@ -1,8 +1,8 @@
 //! Events during a change: crashes, newer changes, pauses.
 
 use countersign_api::rollout::Outcome;
-use countersign_api::{Phase, Rollout};
-use kube::api::{ListParams, PostParams};
+use countersign_api::{MANAGER, Phase, Rollout};
+use kube::api::{ListParams, ObjectMeta, PostParams};
 use serde_json::json;
 
 use crate::support::{App, Scene, ended, phase, waits_for};
@@ -25,6 +25,24 @@ async fn a_new_rollout_is_in_progress_before_the_operator_has_seen_it() {
             observed(rollout) == Some(1) && phase(rollout) == Phase::Stable
         })
         .await;
+}
+
+/// The API server notes for every field who wrote it, unless the fields are one to it. Of what the operator alone
+/// writes that would be a third of the object.
+#[tokio::test]
+async fn what_only_the_operator_writes_is_one_field_to_the_api_server() {
+    let scene = Scene::new("one-field").await;
+    let app = scene.serving(App::new("shop")).await;
+    let rollout = scene.get(&app).await;
+    let runs = scene.records(&app).await;
+    let fields = |metadata: &ObjectMeta| {
+        let mut managers = metadata.managed_fields.iter().flatten();
+        let own = managers.find(|it| it.manager.as_deref() == Some(MANAGER));
+        own.unwrap().fields_v1.as_ref().unwrap().0.clone()
+    };
+    assert_eq!(fields(&rollout.metadata), json!({ "f:status": {} }));
+    let of_record = fields(&runs.first().unwrap().metadata);
+    assert_eq!(of_record["f:spec"], json!({}));
 }
 
 #[tokio::test]

@@ -51,6 +51,8 @@ use super::step::Tier;
     )
 )]
 #[serde(rename_all = "camelCase")]
+// As the status of a Rollout, all of it is the controller's.
+#[schemars(extend("x-kubernetes-map-type" = "atomic"))]
 pub struct RolloutRunSpec {
     /// Name of the Rollout.
     pub rollout: String,

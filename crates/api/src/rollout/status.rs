@@ -31,9 +31,10 @@ pub enum Phase {
 /// The controller's state; the only state of the state machine.
 // Without conditions an object is ready to kstatus, so the API server gives a Rollout that no controller has
 // seen a generation that it never has: Flux, Helm and kpt then wait, even where no controller runs.
+// It is one field to the API server, which would note for each whose it is: they are all the controller's.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-#[schemars(extend("default" = { "observedGeneration": -1 }))]
+#[schemars(extend("default" = { "observedGeneration": -1 }, "x-kubernetes-map-type" = "atomic"))]
 pub struct RolloutStatus {
     /// Generation of the spec that this status describes; -1 until a controller has reconciled the Rollout.
     #[serde(default)]
