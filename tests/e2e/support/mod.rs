@@ -306,9 +306,7 @@ impl Scene {
     /// force.
     pub async fn grant_everywhere(&self, user: &str, role: &str) {
         let rules = self.rules_of(role).await;
-        let binding = binding("ClusterRole", role, user);
-        self.create_everywhere::<ClusterRoleBinding>(&binding).await;
-        self.until_in_force(user, "", &rules).await;
+        self.bind_everywhere(user, role, &rules).await;
     }
 
     /// Binds a user to rules of the test's own in the scene's namespace; returns once they are in
@@ -327,8 +325,14 @@ impl Scene {
     pub async fn grant_rules_everywhere(&self, user: &str, rules: Value) {
         let role = json!({ "metadata": { "generateName": "test-" }, "rules": rules });
         let role = self.create_everywhere::<ClusterRole>(&role).await;
-        self.grant_everywhere(user, &role.metadata.name.unwrap())
-            .await;
+        let (name, rules) = (role.metadata.name.unwrap(), role.rules.unwrap_or_default());
+        self.bind_everywhere(user, &name, &rules).await;
+    }
+
+    async fn bind_everywhere(&self, user: &str, role: &str, rules: &[PolicyRule]) {
+        let binding = binding("ClusterRole", role, user);
+        self.create_everywhere::<ClusterRoleBinding>(&binding).await;
+        self.until_in_force(user, "", rules).await;
     }
 
     /// Whether a user has this verb on a resource of the API group, such as `rollouts` or
@@ -372,7 +376,9 @@ impl Scene {
         for permission in Permission::of(rules) {
             let poll = async || {
                 let granted = permission.is_granted(&client, user, namespace).await;
-                granted.then_some(()).ok_or(permission.to_string())
+                granted
+                    .then_some(())
+                    .ok_or_else(|| format!("{user} may not yet {permission}"))
             };
             wait_for("a grant is in force", TIMEOUT, poll)
                 .await
