@@ -128,7 +128,7 @@ impl Requeue {
 /// The delay of a Rollout's evidence reads, constant per UID, so that Rollouts that began together do not
 /// query at the same time. Short intervals get a short delay.
 pub(super) fn spread(uid: &str, interval: SignedDuration) -> SignedDuration {
-    let part = if interval < LONGEST_SPREAD { 10 } else { 3 };
+    let part = if interval < LONGEST_SPREAD { 20 } else { 3 };
     let most = (interval / part).min(LONGEST_SPREAD).as_millis();
     let most = u64::try_from(most).unwrap_or_default();
     // FNV-1a: stable across builds.
