@@ -153,6 +153,26 @@ async fn more(load: &Load, requests: u64) -> LoadReport {
         .unwrap()
 }
 
+/// The canary's share of the requests between two reports, and their number.
+fn share(start: &LoadReport, end: &LoadReport, hash: &str) -> (f64, f64) {
+    let all = (end.requests - start.requests) as f64;
+    let of_canary = (requests(end, hash) - requests(start, hash)) as f64;
+    (of_canary / all, all)
+}
+
+/// Waits until the canary's share exceeds this one: a gateway applies a route a moment after it has accepted it.
+async fn exceeds(load: &Load, hash: &str, least: f64) {
+    let poll = async || {
+        let start = load.report();
+        let end = more(load, 50).await;
+        let (share, _) = share(&start, &end, hash);
+        (share > least).then_some(()).ok_or(share)
+    };
+    wait_for("the gateway has applied the route", TIMEOUT, poll)
+        .await
+        .unwrap();
+}
+
 fn steps(weights: &[i32], bake: &str) -> Value {
     let steps: Vec<_> = weights
         .iter()
@@ -170,6 +190,7 @@ async fn every_step_has_exactly_its_share_and_no_request_is_lost() {
     before["rules"][1]["backendRefs"][0]["weight"] = json!(100);
     let next = app.version("v2");
     scene.apply(&next).await;
+    let mut last = 0.0;
     for weight in [10, 30, 50] {
         let seen = scene
             .until(&next, "the step's share is accepted", |rollout| {
@@ -181,16 +202,14 @@ async fn every_step_has_exactly_its_share_and_no_request_is_lost() {
             weights(&scene).await,
             (i64::from(100 - weight), i64::from(weight))
         );
-        let (hash, start) = (hash_of(&seen), load.report());
-        let end = more(&load, 400).await;
-        let share = (requests(&end, &hash) - requests(&start, &hash)) as f64;
-        let all = (end.requests - start.requests) as f64;
+        let (hash, wanted) = (hash_of(&seen), f64::from(weight) / 100.0);
+        exceeds(&load, &hash, f64::midpoint(last, wanted)).await;
+        let start = load.report();
+        let (share, all) = share(&start, &more(&load, 400).await, &hash);
         // Traefik uses weighted round robin, so the share is more exact than random.
-        let (wanted, error) = (f64::from(weight) / 100.0, 3.0 * (0.25 / all).sqrt());
-        assert!(
-            (share / all - wanted).abs() < error,
-            "{weight}: {share} of {all}"
-        );
+        let error = 3.0 * (0.25 / all).sqrt();
+        assert!((share - wanted).abs() < error, "{weight}: {share} of {all}");
+        last = wanted;
     }
     let run = scene.outcome(&next).await;
     assert!(ended(&run, Outcome::Promoted), "{:?}", run.spec.progress);
