@@ -277,10 +277,7 @@ impl Zoo {
                 let name = format!("fresh-{}", self.version);
                 self.scene.apply(&small(&name, &json!({}))).await;
             }
-            "update rollouts/status"
-            | "list rolloutruns"
-            | "patch rolloutruns"
-            | "patch events" => {
+            "update rollouts/status" | "list rolloutruns" | "patch events" => {
                 self.change().await;
             }
             "patch replicasets" => {
@@ -317,7 +314,8 @@ impl Zoo {
                     .await;
                 self.change().await;
             }
-            "delete rolloutruns" => {
+            // A change that has begun has a record, which the next one ends.
+            "patch rolloutruns" | "delete rolloutruns" => {
                 self.change().await;
                 self.begun().await;
                 self.change().await;
