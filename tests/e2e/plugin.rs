@@ -14,14 +14,11 @@ use countersign::clock;
 use countersign_api::rollout::Outcome;
 use countersign_api::{Freeze, Phase};
 use kube::Api;
-use kube::api::PostParams;
-use serde::Serialize;
-use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Command;
 
-use crate::support::{App, Scene, ended, phase, waits_for, within};
+use crate::support::{App, Scene, create, ended, phase, waits_for, within};
 
 /// The plugin's binary, which `make e2e` builds beside the operator.
 static PLUGIN: LazyLock<String> = LazyLock::new(|| {
@@ -134,17 +131,6 @@ async fn output_of(mut command: Command) -> CommandOutput {
         "plain words: {all}"
     );
     printed
-}
-
-async fn create<K>(objects: &Api<K>, object: Value)
-where
-    K: Clone + std::fmt::Debug + Serialize + DeserializeOwned,
-{
-    let object: K = serde_json::from_value(object).unwrap();
-    objects
-        .create(&PostParams::default(), &object)
-        .await
-        .unwrap();
 }
 
 fn reads() -> Value {

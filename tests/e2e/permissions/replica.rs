@@ -16,7 +16,7 @@ use kube::{Api, Client};
 use serde_json::{Value, json};
 use tokio::process::{Child, Command};
 
-use crate::support::{Permission, Scene, TIMEOUT};
+use crate::support::{Permission, Scene, TIMEOUT, create};
 
 /// It ends when it is dropped.
 pub(super) struct Replica {
@@ -172,20 +172,12 @@ pub(super) async fn bind(
     let binding = json!({ "metadata": metadata, "subjects": [account.subject], "roleRef": bound });
     match namespace {
         None => {
-            make::<ClusterRole>(&Api::all(client.clone()), role).await;
-            make::<ClusterRoleBinding>(&Api::all(client.clone()), binding).await;
+            create::<ClusterRole>(&Api::all(client.clone()), role).await;
+            create::<ClusterRoleBinding>(&Api::all(client.clone()), binding).await;
         }
         Some(namespace) => {
-            make::<Role>(&Api::namespaced(client.clone(), namespace), role).await;
-            make::<RoleBinding>(&Api::namespaced(client.clone(), namespace), binding).await;
+            create::<Role>(&Api::namespaced(client.clone(), namespace), role).await;
+            create::<RoleBinding>(&Api::namespaced(client.clone(), namespace), binding).await;
         }
     }
-}
-
-async fn make<K>(api: &Api<K>, object: Value)
-where
-    K: Clone + std::fmt::Debug + serde::Serialize + serde::de::DeserializeOwned,
-{
-    let object = serde_json::from_value(object).unwrap();
-    api.create(&PostParams::default(), &object).await.unwrap();
 }

@@ -6,7 +6,7 @@ use countersign_cluster::wait_for;
 use futures::FutureExt as _;
 use k8s_openapi::api::admissionregistration::v1::ValidatingAdmissionPolicyBinding;
 use k8s_openapi::api::apps::v1::Deployment;
-use kube::api::DeleteParams;
+use kube::api::{DeleteParams, PostParams};
 
 use super::*;
 use crate::support::TIMEOUT;

@@ -10,10 +10,10 @@ use countersign::clock;
 use countersign_api::rollout::Outcome;
 use countersign_api::{Phase, Rollout, RolloutPolicy, RolloutRun, Tier};
 use countersign_cluster::{Cluster, Limits, Load, wait_for};
+use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, PolicyRule, Role, RoleBinding};
-use k8s_openapi::{ClusterResourceScope, NamespaceResourceScope};
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, Resource};
 use serde_json::{Value, json};
@@ -298,7 +298,7 @@ impl Scene {
     pub async fn grant(&self, user: &str, role: &str) {
         let rules = self.rules_of(role).await;
         let binding = binding("ClusterRole", role, user);
-        self.create::<RoleBinding>(&binding).await;
+        create::<RoleBinding>(&self.namespaced(), binding).await;
         self.until_in_force(user, &self.namespace, &rules).await;
     }
 
@@ -313,10 +313,9 @@ impl Scene {
     /// force.
     pub async fn grant_rules(&self, user: &str, rules: Value) {
         let role = json!({ "metadata": { "generateName": "test-" }, "rules": rules });
-        let role = self.create::<Role>(&role).await;
+        let role = create::<Role>(&self.namespaced(), role).await;
         let name = role.metadata.name.unwrap();
-        self.create::<RoleBinding>(&binding("Role", &name, user))
-            .await;
+        create::<RoleBinding>(&self.namespaced(), binding("Role", &name, user)).await;
         self.until_in_force(user, &self.namespace, &role.rules.unwrap_or_default())
             .await;
     }
@@ -324,14 +323,14 @@ impl Scene {
     /// The same cluster-wide, for cluster-scoped objects.
     pub async fn grant_rules_everywhere(&self, user: &str, rules: Value) {
         let role = json!({ "metadata": { "generateName": "test-" }, "rules": rules });
-        let role = self.create_everywhere::<ClusterRole>(&role).await;
+        let role = create::<ClusterRole>(&Api::all(self.cluster.client()), role).await;
         let (name, rules) = (role.metadata.name.unwrap(), role.rules.unwrap_or_default());
         self.bind_everywhere(user, &name, &rules).await;
     }
 
     async fn bind_everywhere(&self, user: &str, role: &str, rules: &[PolicyRule]) {
         let binding = binding("ClusterRole", role, user);
-        self.create_everywhere::<ClusterRoleBinding>(&binding).await;
+        create::<ClusterRoleBinding>(&Api::all(self.cluster.client()), binding).await;
         self.until_in_force(user, "", rules).await;
     }
 
@@ -370,6 +369,13 @@ impl Scene {
             .unwrap()
     }
 
+    fn namespaced<K>(&self) -> Api<K>
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
+    {
+        Api::namespaced(self.cluster.client(), &self.namespace)
+    }
+
     /// The API server takes a moment to notice a role and its binding.
     async fn until_in_force(&self, user: &str, namespace: &str, rules: &[PolicyRule]) {
         let client = self.cluster.client();
@@ -384,38 +390,6 @@ impl Scene {
                 .await
                 .unwrap();
         }
-    }
-
-    async fn create<K>(&self, object: &Value) -> K
-    where
-        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
-            + Clone
-            + std::fmt::Debug
-            + serde::Serialize
-            + serde::de::DeserializeOwned,
-    {
-        let objects: Api<K> = Api::namespaced(self.cluster.client(), &self.namespace);
-        let object = serde_json::from_value(object.clone()).unwrap();
-        objects
-            .create(&PostParams::default(), &object)
-            .await
-            .unwrap()
-    }
-
-    async fn create_everywhere<K>(&self, object: &Value) -> K
-    where
-        K: Resource<Scope = ClusterResourceScope, DynamicType = ()>
-            + Clone
-            + std::fmt::Debug
-            + serde::Serialize
-            + serde::de::DeserializeOwned,
-    {
-        let objects: Api<K> = Api::all(self.cluster.client());
-        let object = serde_json::from_value(object.clone()).unwrap();
-        objects
-            .create(&PostParams::default(), &object)
-            .await
-            .unwrap()
     }
 
     /// Waits for the single Event with this reason, which follows the status.
@@ -469,6 +443,16 @@ impl Scene {
             .filter_map(|set| set.spec.replicas)
             .sum()
     }
+}
+
+/// Creates an object.
+pub async fn create<K>(objects: &Api<K>, object: Value) -> K
+where
+    K: Clone + std::fmt::Debug + serde::Serialize + serde::de::DeserializeOwned,
+{
+    let object = serde_json::from_value(object).unwrap();
+    let made = objects.create(&PostParams::default(), &object).await;
+    made.unwrap()
 }
 
 /// Makes a Service that selects all revisions of an application.
