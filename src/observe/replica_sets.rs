@@ -9,7 +9,7 @@ use countersign_api::{
     TEMPLATE_DIGEST_ANNOTATION,
 };
 use countersign_core::observation::workload::{Integrity, ReplicaSet};
-use countersign_core::rollout::conditions::FOREIGN_PODS;
+use countersign_core::rollout::conditions::reports_foreign_pods;
 use countersign_core::workload::scaling;
 use futures::future::join_all;
 use k8s_openapi::api::apps::v1::ReplicaSet as ApiReplicaSet;
@@ -129,7 +129,8 @@ impl Observer {
         namespace: &str,
         uid: &str,
     ) -> Option<Vec<ReplicaSet>> {
-        if !self.from_watches || has_foreign_pods(rollout) {
+        let has_foreign = rollout.status.as_ref().is_some_and(reports_foreign_pods);
+        if !self.from_watches || has_foreign {
             return None;
         }
         let sets = self
@@ -279,13 +280,6 @@ impl<'a> Listing<'a> {
 fn has_none_yet(rollout: &Rollout, hash: &str) -> bool {
     let change = rollout.status.as_ref().and_then(|it| it.change.as_ref());
     change.is_some_and(|it| it.initial && !it.begun && it.pod_template_hash == hash)
-}
-
-/// Whether the status reports pods of others, which may be gone by now.
-fn has_foreign_pods(rollout: &Rollout) -> bool {
-    let conditions = rollout.status.iter().flat_map(|it| &it.conditions);
-    let mut reported = conditions.filter(|it| it.type_ == FOREIGN_PODS);
-    reported.any(|it| it.status == "True")
 }
 
 /// The revisions that should have a ReplicaSet: the stable one, or a first one, and a canary from its first step until

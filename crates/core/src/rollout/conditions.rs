@@ -19,15 +19,19 @@ use crate::traffic::view::View;
 use crate::workload::adoption::{condition, step};
 use crate::workload::{cleanup, tampering};
 
-/// The condition that reports foreign pods.
-pub const FOREIGN_PODS: &str = "ForeignPods";
+const FOREIGN_PODS: &str = "ForeignPods";
+
+/// Whether a status reports pods of others among those that the Rollout selects; they may be gone by now.
+#[must_use]
+pub fn reports_foreign_pods(status: &RolloutStatus) -> bool {
+    let mut reported = status.conditions.iter();
+    reported.any(|it| it.type_ == FOREIGN_PODS && it.status == "True")
+}
 
 /// Whether pods of others were found among those that the Rollout selects.
 pub(super) fn has_foreign_pods(observation: &Observation) -> bool {
     let found = observation.foreign_replica_sets.as_ref();
-    let mut reported = observation.status.conditions.iter();
-    found.is_some_and(|found| !found.is_empty())
-        || reported.any(|it| it.type_ == FOREIGN_PODS && it.status == "True")
+    found.is_some_and(|found| !found.is_empty()) || reports_foreign_pods(&observation.status)
 }
 
 /// The conditions of a status whose pod counters and message are already set.
