@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use countersign_api::{Phase, Rollout, RolloutPolicy, RolloutRun};
 use countersign_cluster::{Cluster, Limits, Load, wait_for};
+use futures::future::try_join_all;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Namespace, Pod, Service};
@@ -185,12 +186,24 @@ impl Fleet {
 
     /// Creates Rollouts up to this number; returns the seconds until the last of them was Healthy.
     pub async fn grow(&mut self, size: usize) -> Result<f64> {
-        while self.namespaces.len() * TOGETHER < size {
-            self.namespaces.push(self.cluster.namespace("fleet").await?);
-        }
+        self.make_room(size).await?;
         let took = self.change_to("v1", self.size..size, is_stable).await?;
         self.size = size;
         Ok(took)
+    }
+
+    async fn make_room(&mut self, size: usize) -> Result<()> {
+        while self.namespaces.len() * TOGETHER < size {
+            self.namespaces.push(self.cluster.namespace("fleet").await?);
+        }
+        Ok(())
+    }
+
+    /// Returns when all are deleted.
+    pub async fn end(self) -> Result<()> {
+        let namespaces = self.namespaces.iter();
+        try_join_all(namespaces.map(|it| remove(&self.cluster, it))).await?;
+        Ok(())
     }
 
     /// Changes the first `number` Rollouts; returns when each has a canary.
@@ -219,13 +232,7 @@ impl Fleet {
         range: Range<usize>,
         done: impl Fn(&DynamicObject) -> bool,
     ) -> Result<f64> {
-        let kind = ApiResource::erase::<Rollout>(&());
-        let all: Api<DynamicObject> = Api::all_with(self.cluster.client(), &kind);
-        let names: BTreeSet<_> = range.clone().map(name).collect();
-        let started = Instant::now();
-        let make = stream::iter(range.map(Ok)).try_for_each_concurrent(AT_ONCE, async |number| {
-            let namespace = self.namespaces.get(number / TOGETHER);
-            let namespace = namespace.ok_or("there is no namespace for it")?;
+        let manifest = |number| {
             let app = App {
                 name: &name(number),
                 version,
@@ -234,7 +241,34 @@ impl Fleet {
                 interval: "15s",
                 canary: json!({}),
             };
-            apply(&Api::namespaced(self.cluster.client(), namespace), &app).await
+            app.manifest()
+        };
+        self.apply::<Rollout>(range, manifest, done).await
+    }
+
+    /// Applies one object of each number, 16 at a time; returns the seconds until the last of them is as expected.
+    async fn apply<K>(
+        &self,
+        range: Range<usize>,
+        manifest: impl Fn(usize) -> Value,
+        done: impl Fn(&DynamicObject) -> bool,
+    ) -> Result<f64>
+    where
+        K: Resource<DynamicType = ()>,
+    {
+        let kind = ApiResource::erase::<K>(&());
+        let all: Api<DynamicObject> = Api::all_with(self.cluster.client(), &kind);
+        let names = range.clone().map(name).collect();
+        let parameters = PatchParams::apply("service-team").force();
+        let started = Instant::now();
+        let make = stream::iter(range.map(Ok)).try_for_each_concurrent(AT_ONCE, async |number| {
+            let namespace = self.namespaces.get(number / TOGETHER);
+            let namespace = namespace.ok_or("there is no namespace for it")?;
+            let api: Api<DynamicObject> =
+                Api::namespaced_with(self.cluster.client(), namespace, &kind);
+            let patch = Patch::Apply(manifest(number));
+            api.patch(&name(number), &parameters, &patch).await?;
+            Ok(())
         });
         tokio::try_join!(make, each_is(all, names, done))?;
         Ok(started.elapsed().as_secs_f64())
@@ -298,18 +332,7 @@ async fn each_is(
 /// The time of the control plane alone: seconds from the first of `number` plain Deployments until the last of them
 /// is available.
 pub async fn plain_deployments(cluster: &Cluster, number: usize) -> Result<f64> {
-    let namespace = cluster.namespace("plain").await?;
-    let kind = ApiResource::erase::<Deployment>(&());
-    let plain: Api<DynamicObject> = Api::namespaced_with(cluster.client(), &namespace, &kind);
-    let names = (0..number).map(name).collect();
-    let available = |it: &DynamicObject| {
-        it.data
-            .pointer("/status/availableReplicas")
-            .and_then(Value::as_i64)
-            == Some(1)
-    };
-    let started = Instant::now();
-    let make = stream::iter((0..number).map(Ok)).try_for_each_concurrent(AT_ONCE, async |number| {
+    let manifest = |number| {
         let app = App {
             name: &name(number),
             version: "v1",
@@ -318,17 +341,23 @@ pub async fn plain_deployments(cluster: &Cluster, number: usize) -> Result<f64> 
             interval: "",
             canary: Value::Null,
         };
-        let deployment: DynamicObject = serde_json::from_value(json!({
+        json!({
             "apiVersion": Deployment::api_version(&()), "kind": Deployment::kind(&()),
             "metadata": { "name": app.name },
             "spec": { "replicas": 1, "selector": { "matchLabels": { "app": app.name } }, "template": app.template() },
-        }))?;
-        plain.create(&PostParams::default(), &deployment).await?;
-        Ok(())
-    });
-    tokio::try_join!(make, each_is(plain.clone(), names, available))?;
-    let took = started.elapsed().as_secs_f64();
-    remove(cluster, &namespace).await?;
+        })
+    };
+    let available = |it: &DynamicObject| {
+        it.data
+            .pointer("/status/availableReplicas")
+            .and_then(Value::as_i64)
+            == Some(1)
+    };
+    let mut fleet = Fleet::new(cluster);
+    fleet.make_room(number).await?;
+    let took = fleet.apply::<Deployment>(0..number, manifest, available);
+    let took = took.await?;
+    fleet.end().await?;
     Ok(took)
 }
 

@@ -42,8 +42,11 @@ const REVERTED: usize = 100;
 
 /// How much is measured.
 struct Extent {
-    /// Rollouts that are created at once.
+    /// Rollouts that are created at once, and how often.
     new: usize,
+    repeats: usize,
+    /// Idle Rollouts under which others are rolled back.
+    background: usize,
     /// Changes of each application that is rolled back.
     rounds: usize,
     /// How long an idle operator is observed.
@@ -52,6 +55,8 @@ struct Extent {
 
 const WHOLE: Extent = Extent {
     new: 500,
+    repeats: 3,
+    background: BACKGROUND,
     rounds: 10,
     // Longer than the operator's one-minute interval.
     idle: Duration::from_secs(65),
@@ -60,6 +65,8 @@ const WHOLE: Extent = Extent {
 /// Under eight minutes.
 const QUICK: Extent = Extent {
     new: 200,
+    repeats: 1,
+    background: 300,
     rounds: 1,
     idle: Duration::from_secs(35),
 };
@@ -108,9 +115,13 @@ async fn measure(operator: &Path, decide: &Path, quick: bool, table: &mut Table)
     let cluster = Cluster::from_env().await?;
     let mut observed = Observed::new(&cluster);
     fleet::served(&cluster).await?;
-    let mut fleet = Fleet::new(&cluster);
+
+    say("new Deployments of the control plane alone, then new Rollouts");
+    new(&cluster, &mut observed, &extent, table).await?;
+    observed.restart(0).await?; // the memory of those that are deleted is no part of what follows
 
     say("idle, without Rollouts");
+    let mut fleet = Fleet::new(&cluster);
     let empty = idle(&mut observed, table, 0, extent.idle).await?;
 
     say("one change in five steps");
@@ -121,13 +132,9 @@ async fn measure(operator: &Path, decide: &Path, quick: bool, table: &mut Table)
     idle(&mut observed, table, FEW, extent.idle).await?;
     let few = restart(&mut observed, FEW, table).await?;
 
-    say("new Deployments of the control plane alone, then new Rollouts");
-    let alone = fleet::plain_deployments(&cluster, extent.new).await?;
-    new(&mut observed, &mut fleet, extent.new, alone, table).await?;
-
+    say("more Rollouts");
+    fleet.grow(extent.background).await?;
     if !quick {
-        say("1,000 Rollouts");
-        fleet.grow(BACKGROUND).await?;
         let resident = idle(&mut observed, table, BACKGROUND, extent.idle).await?;
         table.at_most("resident at 1,000 idle Rollouts, MiB", resident, 48.0);
         growth(table, "from 0 to 1,000", resident - empty, BACKGROUND);
@@ -262,48 +269,58 @@ async fn idle(
     Ok(after.resident)
 }
 
-/// New Rollouts at once, and how long they take compared with as many plain Deployments.
+/// New Rollouts at once, and how long they take compared with as many plain Deployments, the median of some repetitions.
 #[expect(clippy::cast_precision_loss, reason = "some hundreds")]
 async fn new(
+    cluster: &Cluster,
     observed: &mut Observed,
-    fleet: &mut Fleet,
-    number: usize,
-    alone: f64,
+    extent: &Extent,
     table: &mut Table,
 ) -> Result<()> {
-    observed.at_rest().await?;
-    let (before, reconciles) = (observed.usage()?, observed.reconciles().await?);
-    let took = fleet.grow(fleet.size() + number).await?;
-    let cpu = observed.usage()?.cpu - before.cpu;
-    observed.until_quiet().await?;
-    let reconciles = observed.reconciles().await? - reconciles;
-    let sent = observed.requests()?.within(&fleet.namespaces());
-    eprintln!(
-        "bench: {number} new in {took:.1} s, {cpu:.2} s of CPU, {reconciles} reconciles; {sent}"
-    );
-    let each = |all: f64| all / number as f64;
+    let number = extent.new;
+    let (mut alone, mut took, mut multiples) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut writes, mut reads, mut reconciles, mut cpu) = (0, 0, 0.0, 0.0);
+    let mut listed = (String::new(), String::new());
+    for _ in 0..extent.repeats {
+        let deployments = fleet::plain_deployments(cluster, number).await?;
+        observed.at_rest().await?;
+        let (usage, before) = (observed.usage()?, observed.reconciles().await?);
+        let mut fleet = Fleet::new(cluster);
+        let rollouts = fleet.grow(number).await?;
+        cpu += observed.usage()?.cpu - usage.cpu;
+        observed.until_quiet().await?;
+        reconciles += observed.reconciles().await? - before;
+        let sent = observed.requests()?.within(&fleet.namespaces());
+        eprintln!(
+            "bench: {number} new in {rollouts:.1} s, Deployments in {deployments:.1} s; {sent}"
+        );
+        writes += sent.writes();
+        reads += sent.reads();
+        listed = (sent.listed(true), sent.listed(false));
+        fleet.end().await?;
+        alone.push(deployments);
+        took.push(rollouts);
+        multiples.push(rollouts / deployments);
+    }
+    let each = |all: f64| all / (number * extent.repeats) as f64;
     let what = format!("{number} plain Deployments to available, s");
-    table.row(&what, plain(alone, 1));
-    table.row(
-        &format!("{number} new Rollouts to Healthy, s"),
-        plain(took, 1),
-    );
-    table.at_most(
-        "… as a multiple of the plain Deployments",
-        took / alone,
-        1.4,
-    );
-    table.at_most(
-        "writes for each new Rollout",
-        each(sent.writes() as f64),
-        5.0,
-    );
-    table.row("… of which, in all", sent.listed(true));
-    table.row("… and reads for each", plain(each(sent.reads() as f64), 1));
-    table.row("… of which, in all", sent.listed(false));
+    table.row(&what, plain(median(alone), 1));
+    let what = format!("{number} new Rollouts to Healthy, s");
+    table.row(&what, plain(median(took), 1));
+    let what = "… as a multiple of the plain Deployments";
+    table.at_most(what, median(multiples), 1.4);
+    table.at_most("writes for each new Rollout", each(writes as f64), 5.0);
+    table.row("… of which, in all", listed.0);
+    table.row("… and reads for each", plain(each(reads as f64), 1));
+    table.row("… of which, in all", listed.1);
     table.row("… reconciles of each", plain(each(reconciles), 1));
-    table.row("… CPU, s", plain(cpu, 1));
+    table.row("… CPU, s", plain(cpu / extent.repeats as f64, 1));
     Ok(())
+}
+
+fn median(mut of: Vec<f64>) -> f64 {
+    of.sort_by(f64::total_cmp);
+    of.get(of.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
 /// From the start of the process until it has reconciled every Rollout; returns its resident memory then,
