@@ -5,6 +5,7 @@ use countersign_api::rollout::{Change, RolloutStatus, Stage, WaitingKind};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 
+use crate::change;
 use crate::hold::{Hold, HoldKind};
 use crate::intervals::POLL_INTERVAL;
 use crate::observation::Observation;
@@ -25,8 +26,7 @@ pub(super) fn wait(
     requeue: &mut Requeue,
 ) -> Progress {
     start_clock(context.observation, change, hold.kind);
-    status.waiting_kind = Some(hold.kind.remembered());
-    match hold.kind {
+    let progress = match hold.kind {
         HoldKind::Requested => {
             change.awaited_gates.clear(); // people have their whole deadline afterwards
             let effective = &context.proposal.effective;
@@ -48,7 +48,11 @@ pub(super) fn wait(
         }
         HoldKind::Doubt => doubt(context, change, hold, requeue),
         HoldKind::Scarce => scarce(context, change, hold, requeue),
+    };
+    if let Progress::Held(hold) = &progress {
+        status.waiting_kind = Some(hold.kind.remembered());
     }
+    progress
 }
 
 /// A deadline runs only while the change is held by that kind of hold: it starts if the previous hold had
@@ -57,7 +61,10 @@ fn start_clock(observation: &Observation, change: &mut Change, kind: HoldKind) {
     let before = &observation.status;
     // Older builds did not store the kind.
     let unknown = before.waiting_for.as_ref().map(|_| WaitingKind::Requested);
-    let Some(before) = before.waiting_kind.or(unknown) else {
+    // A person is asked about scarce evidence because its own deadline has passed.
+    let scarce_still =
+        change::waits_for(before, Reason::AwaitingPerson).then_some(WaitingKind::Scarce);
+    let Some(before) = scarce_still.or(before.waiting_kind).or(unknown) else {
         return;
     };
     let now = Some(Time(observation.now));

@@ -1,5 +1,7 @@
 //! What each verdict means in each tier, before the deadline and at it.
 
+use countersign_api::rollout::WaitingKind;
+
 use super::*;
 
 /// The built-in policy without people, which makes a tier of every change.
@@ -92,7 +94,9 @@ pub(crate) fn what_each_verdict_means_in_each_tier_before_and_at_the_deadline() 
             let slack = if deadlines < 0 { -3_600..=0 } else { -40..=120 };
             assert!(slack.contains(&(took - expected.max(0))), "{row}: {took} s");
             let reached = if end == "AwaitingPerson" {
-                assert_eq!(world.observation.status.phase, Phase::AwaitingSignOff);
+                let status = &world.observation.status;
+                assert_eq!(status.phase, Phase::AwaitingSignOff);
+                assert_eq!(status.waiting_kind, Some(WaitingKind::People), "{row}");
                 waits_for(&world).unwrap().to_owned()
             } else {
                 let lines = change.transitions.iter();
