@@ -1,9 +1,10 @@
 //! Filters events by the fields that decisions depend on.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::Hash;
 use std::sync::Arc;
 
+use countersign_api::KEEP_FINALIZER;
 use k8s_openapi::api::apps::v1::ReplicaSet;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Resource;
@@ -23,7 +24,9 @@ impl LastSeen {
     /// Whether the Rollout differs from its last seen state.
     fn has_changed(&mut self, claim: &Claim) -> bool {
         // The controller's own status writes change no claims, so they cause no reconcile.
-        let version = (claim.metadata.generation, claim.annotations);
+        let mut finalizers = claim.metadata.finalizers.iter().flatten();
+        let is_kept = finalizers.any(|it| it == KEEP_FINALIZER);
+        let version = (claim.metadata.generation, claim.annotations, is_kept);
         let version = hash(&(own(&claim.metadata), version));
         self.0.insert(hash(&claim.metadata.uid), version) != Some(version)
     }
@@ -121,10 +124,11 @@ impl ClaimChanges {
 
     pub(super) fn triggers(&mut self, event: watcher::Event<Claim>) -> Vec<Trigger> {
         match event {
-            watcher::Event::Apply(claim) | watcher::Event::InitApply(claim) => {
-                let changed = self.seen.has_changed(&claim);
-                let touched = changed.then(|| Trigger::Touched(Arc::new(claim)));
-                touched.into_iter().collect()
+            watcher::Event::Apply(claim) => self.touched(claim, true),
+            // One that the store does not have yet is reconciled once the list is complete.
+            watcher::Event::InitApply(claim) => {
+                let is_known = self.store.get(&ObjectRef::from_obj(&claim)).is_some();
+                self.touched(claim, is_known)
             }
             watcher::Event::Delete(claim) => vec![self.deleted(Arc::new(claim))],
             // The store keeps its old content until the new list is complete.
@@ -135,8 +139,12 @@ impl ClaimChanges {
             // What happened while the watch was disconnected causes no event. A deleted Rollout is missing in the
             // list; one of another version may have another status, as after a restored backup.
             watcher::Event::InitDone => {
-                let before = std::mem::take(&mut self.before).into_iter();
-                let triggers = before.filter_map(|claim| {
+                let before = std::mem::take(&mut self.before);
+                let known: BTreeSet<_> = before.iter().map(key).collect();
+                let new = self.store.state().into_iter();
+                let new = new.filter(|claim| !known.contains(&key(claim)));
+                let new: Vec<_> = new.map(Trigger::Touched).collect();
+                let triggers = before.iter().cloned().filter_map(|claim| {
                     let now = self.store.get(&ObjectRef::from_obj(&*claim));
                     match now.filter(|now| now.metadata.uid == claim.metadata.uid) {
                         None => Some(self.deleted(claim)),
@@ -145,15 +153,28 @@ impl ClaimChanges {
                             .then_some(Trigger::Touched(now)),
                     }
                 });
-                triggers.collect()
+                triggers.chain(new).collect()
             }
         }
+    }
+
+    fn touched(&mut self, claim: Claim, is_in_store: bool) -> Vec<Trigger> {
+        let changed = self.seen.has_changed(&claim) && is_in_store;
+        let touched = changed.then(|| Trigger::Touched(Arc::new(claim)));
+        touched.into_iter().collect()
     }
 
     fn deleted(&mut self, claim: Arc<Claim>) -> Trigger {
         self.seen.forget(&claim);
         Trigger::Deleted(claim)
     }
+}
+
+fn key(claim: &Arc<Claim>) -> (Option<String>, Option<String>) {
+    (
+        claim.metadata.namespace.clone(),
+        claim.metadata.name.clone(),
+    )
 }
 
 /// Keeps the fields for conflicts, and a hash of the annotations.

@@ -30,7 +30,11 @@ fn what_was_deleted_while_the_watch_was_away_is_found_from_the_new_list() {
         words
     };
     let all = [claim("a", "1"), claim("b", "2"), claim("c", "3")];
-    let first = list(&mut on, &all);
+    assert_eq!(on(watcher::Event::Init), [""; 0]);
+    let listed = on(watcher::Event::InitApply(all[0].clone()));
+    assert_eq!(listed, [""; 0], "the store does not have it yet");
+    let mut first = list(&mut on, &all);
+    first.sort();
     assert_eq!(first, ["touched a", "touched b", "touched c"]);
     assert_eq!(list(&mut on, &all), [""; 0], "nothing is news");
     let fewer = [claim("a", "1"), claim("c", "4")];
@@ -42,6 +46,16 @@ fn what_was_deleted_while_the_watch_was_away_is_found_from_the_new_list() {
     assert_eq!(on(watcher::Event::InitApply(claim("a", "1"))), [""; 0]);
     assert_eq!(list(&mut on, &fewer[1..]), ["deleted 1"]);
     assert_eq!(on(watcher::Event::Apply(claim("b", "2"))), ["touched b"]);
+    // Without its finalizer it would take its pods with it.
+    let kept = |finalizers: Value| {
+        let mut claim = claim("b", "2");
+        claim.metadata.finalizers = serde_json::from_value(finalizers).unwrap();
+        claim
+    };
+    let with = kept(json!([countersign_api::KEEP_FINALIZER]));
+    assert_eq!(on(watcher::Event::Apply(with)), ["touched b"]);
+    assert_eq!(on(watcher::Event::Apply(kept(json!([])))), ["touched b"]);
+    assert_eq!(on(watcher::Event::Apply(kept(json!(["others"])))), [""; 0]);
 
     // A backup with an earlier status is restored.
     let restored = |version: &str| {
