@@ -25,8 +25,8 @@ use crate::watch::records::rollout_of_record;
 use crate::watch::routes::Routes;
 use crate::watch::watched::{WatchedFreeze, WatchedPolicy, WatchedTemplate};
 
-/// Versions per page of the lists of a new leader.
-const PAGE: u32 = 500;
+/// Objects per page of the lists of a new leader: each may have 256 KiB of annotations, whoever made it.
+const PAGE: u32 = 100;
 
 /// The caches of the watches.
 #[derive(Clone, Debug)]
