@@ -17,11 +17,14 @@ use crate::api_server::sentence;
 use crate::lease::Lease;
 use crate::telemetry::Telemetry;
 use crate::timing::EVENT_TIMEOUT;
+use crate::watch::hashing::hash;
 
 /// Longest note in bytes; the API server refuses longer ones.
 const MAX_NOTE: usize = 1_000;
 /// Longest reason and action in bytes; the API server refuses longer ones.
 const MAX_WORD: usize = 128;
+/// Bytes of a message's hash in an action, with a hyphen.
+const MESSAGE_HASH: usize = 17;
 /// Capacity of the queue; further Events are dropped.
 const QUEUED: usize = 1_000;
 /// Events that are published concurrently.
@@ -78,6 +81,9 @@ impl Recorder {
     /// Queues one Event about a Rollout.
     pub fn publish(&self, rollout: &Rollout, notice: &Notice) {
         let cut = |text: &str, length: usize| text.chars().take(length).collect::<String>();
+        // Events of the same reason and action are counted as one, with the message of the first.
+        let message = hash(&notice.message);
+        let action = cut(&notice.action, MAX_WORD - MESSAGE_HASH);
         let event = Event {
             type_: if notice.warning {
                 EventType::Warning
@@ -86,7 +92,7 @@ impl Recorder {
             },
             reason: cut(&notice.reason, MAX_WORD),
             note: Some(cut_bytes(&notice.message)),
-            action: cut(&notice.action, MAX_WORD),
+            action: format!("{action}-{message:016x}"),
             secondary: None,
         };
         let queued = self.queue.try_send((event, rollout.object_ref(&())));

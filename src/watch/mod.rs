@@ -29,7 +29,7 @@ mod changes;
 mod claim;
 mod deployments;
 mod endpoints;
-mod hashing;
+pub(crate) mod hashing;
 mod objects;
 mod of_service;
 mod pruned;
