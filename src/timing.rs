@@ -8,6 +8,8 @@ use k8s_openapi::jiff::SignedDuration;
 pub(crate) const RECONCILE_TIMEOUT: Duration = Duration::from_mins(1);
 /// Longest wait before a failed reconcile is retried.
 pub(crate) const MAX_BACKOFF: Duration = Duration::from_mins(1);
+/// The same for a change under way if the API server did not answer.
+pub(crate) const MAX_BACKOFF_OF_CHANGE: Duration = Duration::from_secs(5);
 /// Numbers of evidence are written without reading everything if the next reconcile is due within this time,
 pub(crate) const EVIDENCE_DUE_WITHIN: SignedDuration = SignedDuration::from_secs(20);
 /// and of a change under way everything is read at least this often.

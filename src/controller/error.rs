@@ -41,6 +41,11 @@ impl Error {
         }
     }
 
+    /// Whether the API server did not answer, or wants fewer requests, so that it is no answer to this Rollout.
+    pub(super) fn is_of_api_server(&self) -> bool {
+        matches!(self, Self::Read(_) | Self::TimedOut) || !self.retry_after().is_zero()
+    }
+
     /// The label of the `reconcile` metric.
     pub(super) fn result(&self) -> &'static str {
         match (self, self.class()) {

@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock;
 use crate::observe::snapshot::Observed;
-use crate::timing::{MAX_BACKOFF, RECONCILE_TIMEOUT};
+use crate::timing::{MAX_BACKOFF, MAX_BACKOFF_OF_CHANGE, RECONCILE_TIMEOUT};
 use crate::watch::batch::Batch;
 use crate::watch::{Claim, Trigger};
 
@@ -184,7 +184,8 @@ async fn reconcile_claim(claim: &Claim, context: &Context) -> Result<Action, Err
         .map_or_else(Action::await_change, Action::requeue))
 }
 
-/// Exponential backoff, but not past the next deadline; a conflict is retried at once.
+/// Exponential backoff, but not past the next deadline, and a short one if the API server did not answer while a change is under
+/// way, since its canary may have to be taken back; a conflict is retried at once.
 // The signature is kube-rs'.
 #[allow(clippy::needless_pass_by_value)]
 fn back_off(claim: Arc<Claim>, error: &Error, context: Arc<Context>) -> Action {
@@ -199,8 +200,13 @@ fn back_off(claim: Arc<Claim>, error: &Error, context: Arc<Context>) -> Action {
     };
     let delay = Duration::from_millis(first)
         .saturating_mul(1 << failure.attempts.min(10).saturating_sub(1))
-        .max(error.retry_after())
-        .min(MAX_BACKOFF);
+        .max(error.retry_after());
+    let longest = if error.is_of_api_server() && claim.is_under_way() {
+        MAX_BACKOFF_OF_CHANGE
+    } else {
+        MAX_BACKOFF
+    };
+    let delay = delay.min(longest);
     let due = failure.requeue_at.map(until).filter(|due| *due >= SOON);
     Action::requeue(due.map_or(delay, |due| delay.min(due)))
 }
