@@ -73,6 +73,13 @@ impl Observer {
                 "the watch has not reported Rollout {name} yet, so conflicting claims are not known: nothing starts before that"
             )];
         };
+        // An edit that the watch has not reported yet claims what the Rollout names now.
+        let is_edited = own.metadata.generation != rollout.metadata.generation;
+        let edited = (is_edited && rollout.spec.workload_ref.is_none())
+            .then(|| serde_json::to_value(rollout).ok())
+            .flatten()
+            .and_then(|json| serde_json::from_value::<Claim>(json).ok());
+        let own = edited.as_ref().unwrap_or(&own);
         let earlier = self.earlier_claims(&name, namespace);
         let conflicts = earlier.iter().filter_map(|other| own.conflict(other));
         let mut conflicts: Vec<_> = conflicts.collect();
