@@ -85,11 +85,13 @@ fn due(record: &ObjectMeta, rollouts: &BTreeSet<String>, now: Timestamp) -> Opti
     let Some(keep_for) = label(KEEP_FOR_LABEL) else {
         return Some(Due::Update(outliving(record, uid)));
     };
-    if rollouts.contains(uid) {
-        return None;
-    }
     let annotations = record.annotations.as_ref();
     let deleted_at = annotations.and_then(|all| all.get(DELETED_AT_ANNOTATION));
+    if rollouts.contains(uid) {
+        // A watch that was behind may have hidden the Rollout.
+        let none = json!({ "annotations": { DELETED_AT_ANNOTATION: null } });
+        return deleted_at.map(|_| Due::Update(none));
+    }
     let Some(deleted_at) = deleted_at.and_then(|at| at.parse::<Timestamp>().ok()) else {
         let stamp = json!({ DELETED_AT_ANNOTATION: now.to_string() });
         return Some(Due::Update(json!({ "annotations": stamp })));
@@ -201,7 +203,10 @@ mod tests {
         assert_eq!(due(&seen, &others, before), Some(Due::Later(left)));
         let over = at("2026-03-02T00:00:00Z");
         assert_eq!(due(&seen, &others, over), Some(Due::Removal));
-        assert_eq!(due(&seen, &own, over), None);
+        let none = json!({ "annotations": { DELETED_AT_ANNOTATION: null } });
+        let withdrawn = Some(Due::Update(none));
+        assert_eq!(due(&seen, &own, over), withdrawn, "it exists after all");
+        assert_eq!(due(&record(&kept, &json!({})), &own, over), None);
         let always = json!({ ROLLOUT_UID_LABEL: "gone", KEEP_FOR_LABEL: "for ever" });
         assert_eq!(due(&record(&always, &stamp), &others, over), None);
         assert_eq!(due(&record(&json!({}), &stamp), &others, over), None);
