@@ -31,14 +31,8 @@ pub fn page() -> String {
         .zip(Reason::ALL)
         .map(|((name, meaning), reason)| {
             let class = reason.class();
-            let event = if class.warning { "Warning" } else { "Normal" };
             let waits_for = waits_for(class.wait);
-            [
-                code(name),
-                event.to_owned(),
-                waits_for.to_owned(),
-                cell(meaning),
-            ]
+            [code(name), waits_for.to_owned(), cell(meaning)]
         });
     let rows: Vec<_> = rows.collect();
 
@@ -50,7 +44,7 @@ pub fn page() -> String {
     let windows: Vec<_> = states.map(|(name, it)| [code(name), cell(it)]).collect();
     assert_eq!(windows.len(), WindowState::ALL.len(), "{windows:?}");
 
-    let reasons = table(["Reason", "Event", "Waits for", "Meaning"], &rows);
+    let reasons = table(["Reason", "Waits for", "Meaning"], &rows);
     let windows = table(["State", "Meaning"], &windows);
     format!("{HEAD}{reasons}{WINDOWS}{windows}")
 }
@@ -61,7 +55,7 @@ const fn waits_for(wait: Wait) -> &'static str {
         Wait::Pods => "pods",
         Wait::Traffic => "routers and Services",
         Wait::Smoke => "the smoke check",
-        Wait::Hold => "the end of a requested hold",
+        Wait::Hold => "the end of a hold that people request, or may have",
         Wait::Evidence => "evidence",
         Wait::Refusal => "a person: the Rollout is `Stalled`",
         Wait::Other => "",

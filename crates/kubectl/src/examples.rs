@@ -70,7 +70,7 @@ pub const REJECT: &str = "Examples:
   kubectl countersign reject web --reason 'wrong customer'";
 /// `break-glass`.
 pub const BREAK_GLASS: &str = "Examples:
-  # Continue past every bake, freeze and sign-off
+  # Continue past every bake, freeze, error budget, sign-off and queue
   kubectl countersign break-glass web --reason INC-1234";
 /// `promote`.
 pub const PROMOTE: &str = "Examples:

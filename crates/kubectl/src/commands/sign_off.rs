@@ -57,7 +57,7 @@ pub struct Reject {
     common: Common,
 }
 
-/// Let the change in progress continue in an emergency, past every bake, freeze and sign-off
+/// Let the change in progress continue in an emergency, past every bake, freeze, error budget, sign-off and queue
 ///
 /// The analysis, the smoke check and pauses still apply, and the use is recorded.
 #[derive(Clone, Debug, clap::Args)]
