@@ -9,7 +9,7 @@ use countersign_cluster::{Cluster, Limits, Load, wait_for};
 use futures::future::try_join_all;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::{Namespace, Pod, Service};
+use k8s_openapi::api::core::v1::{Namespace, Service};
 use kube::api::{
     ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams,
 };
@@ -283,20 +283,15 @@ fn is_stable(rollout: &DynamicObject) -> bool {
         == Some("Stable")
 }
 
-/// Deletes a namespace, and returns when its Rollouts and pods are gone.
+/// Deletes a namespace, and returns when all that was in it is gone.
 pub async fn remove(cluster: &Cluster, namespace: &str) -> Result<()> {
     let (client, now) = (cluster.client(), DeleteParams::default());
-    Api::<Namespace>::all(client.clone())
-        .delete(namespace, &now)
-        .await?;
-    let rollouts: Api<Rollout> = Api::namespaced(client.clone(), namespace);
-    let pods: Api<Pod> = Api::namespaced(client, namespace);
-    wait_for("a namespace is empty", WAIT_TIMEOUT, async || {
-        let one = ListParams::default().limit(1);
-        let left = tokio::try_join!(rollouts.list(&one), pods.list(&one));
-        let (rollouts, pods) = left.map_err(|error| error.to_string())?;
-        let left = rollouts.items.len() + pods.items.len();
-        (left == 0).then_some(()).ok_or("not yet".to_owned())
+    let namespaces: Api<Namespace> = Api::all(client);
+    namespaces.delete(namespace, &now).await?;
+    wait_for("a namespace is gone", WAIT_TIMEOUT, async || {
+        let left = namespaces.get_opt(namespace).await;
+        let left = left.map_err(|error| error.to_string())?;
+        left.is_none().then_some(()).ok_or("not yet".to_owned())
     })
     .await?;
     Ok(())

@@ -282,6 +282,7 @@ async fn new(
     let (mut writes, mut reads, mut reconciles, mut cpu) = (0, 0, 0.0, 0.0);
     let mut listed = (String::new(), String::new());
     for _ in 0..extent.repeats {
+        observed.at_rest().await?;
         let deployments = fleet::plain_deployments(cluster, number).await?;
         observed.at_rest().await?;
         let (usage, before) = (observed.usage()?, observed.reconciles().await?);

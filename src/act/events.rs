@@ -80,26 +80,31 @@ impl Recorder {
 
     /// Queues one Event about a Rollout.
     pub fn publish(&self, rollout: &Rollout, notice: &Notice) {
-        let cut = |text: &str, length: usize| text.chars().take(length).collect::<String>();
-        // Events of the same reason and action are counted as one, with the message of the first.
-        let message = hash(&notice.message);
-        let action = cut(&notice.action, MAX_WORD - MESSAGE_HASH);
-        let event = Event {
-            type_: if notice.warning {
-                EventType::Warning
-            } else {
-                EventType::Normal
-            },
-            reason: cut(&notice.reason, MAX_WORD),
-            note: Some(cut_bytes(&notice.message)),
-            action: format!("{action}-{message:016x}"),
-            secondary: None,
-        };
-        let queued = self.queue.try_send((event, rollout.object_ref(&())));
+        let queued = self
+            .queue
+            .try_send((event(notice), rollout.object_ref(&())));
         if queued.is_err() {
             self.telemetry.event_dropped();
             tracing::warn!(reason = %notice.reason, "an Event was dropped: {QUEUED} wait to be published");
         }
+    }
+}
+
+fn event(notice: &Notice) -> Event {
+    let cut = |text: &str, length: usize| text.chars().take(length).collect::<String>();
+    // Events of the same reason and action are counted as one, with the message of the first.
+    let message = hash(&notice.message);
+    let action = cut(&notice.action, MAX_WORD - MESSAGE_HASH);
+    Event {
+        type_: if notice.warning {
+            EventType::Warning
+        } else {
+            EventType::Normal
+        },
+        reason: cut(&notice.reason, MAX_WORD),
+        note: Some(cut_bytes(&notice.message)),
+        action: format!("{action}-{message:016x}"),
+        secondary: None,
     }
 }
 
@@ -110,4 +115,24 @@ fn cut_bytes(text: &str) -> String {
         end -= 1;
     }
     text.get(..end).unwrap_or_default().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_message_is_another_event() {
+        let notice = |action: &str, message: &str| Notice {
+            reason: "SignedOff".into(),
+            action: action.into(),
+            message: message.into(),
+            warning: false,
+        };
+        let step = |message: &str| event(&notice("Step1Weight5", message)).action;
+        assert_ne!(step("alice approved"), step("bob approved"));
+        assert_eq!(step("alice approved"), step("alice approved"));
+        let long = event(&notice(&"x".repeat(200), "alice approved"));
+        assert_eq!(long.action.len(), MAX_WORD);
+    }
 }

@@ -41,9 +41,18 @@ impl Error {
         }
     }
 
-    /// Whether the API server did not answer, or wants fewer requests, so that it is no answer to this Rollout.
-    pub(super) fn is_of_api_server(&self) -> bool {
-        matches!(self, Self::Read(_) | Self::TimedOut) || !self.retry_after().is_zero()
+    /// Whether the API server did not answer, or could not, which says nothing about this Rollout.
+    pub(super) fn is_outage(&self) -> bool {
+        match self {
+            Self::TimedOut => true,
+            Self::Read(source) | Self::Write(act::Error::Refused { source, .. }) => match &**source
+            {
+                kube::Error::Api(status) => status.code == 429 || status.code >= 500,
+                kube::Error::SerdeError(_) => false,
+                _ => true,
+            },
+            Self::Write(_) | Self::Panicked => false,
+        }
     }
 
     /// The label of the `reconcile` metric.
@@ -121,6 +130,19 @@ mod tests {
 
     fn busy_details() -> kube::core::response::StatusDetails {
         serde_json::from_value(serde_json::json!({ "retryAfterSeconds": 7 })).unwrap()
+    }
+
+    #[test]
+    fn an_outage_is_no_answer_to_a_rollout() {
+        let read = |code: u16| {
+            let status = Status::failure("no", "Reason").with_code(code);
+            Error::Read(Box::new(kube::Error::Api(Box::new(status))))
+        };
+        let malformed = serde_json::from_str::<u8>("x").unwrap_err();
+        assert!(!Error::Read(Box::new(kube::Error::SerdeError(malformed))).is_outage());
+        assert!(Error::TimedOut.is_outage());
+        assert!([429, 500, 503].into_iter().all(|it| read(it).is_outage()));
+        assert!(![403, 404, 422].into_iter().any(|it| read(it).is_outage()));
     }
 
     #[test]

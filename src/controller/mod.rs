@@ -199,14 +199,13 @@ fn back_off(claim: Arc<Claim>, error: &Error, context: Arc<Context>) -> Action {
         Class::Transient | Class::Terminal => 250,
     };
     let delay = Duration::from_millis(first)
-        .saturating_mul(1 << failure.attempts.min(10).saturating_sub(1))
-        .max(error.retry_after());
-    let longest = if error.is_of_api_server() && claim.is_under_way() {
+        .saturating_mul(1 << failure.attempts.min(10).saturating_sub(1));
+    let longest = if error.is_outage() && claim.is_under_way() {
         MAX_BACKOFF_OF_CHANGE
     } else {
         MAX_BACKOFF
     };
-    let delay = delay.min(longest);
+    let delay = delay.min(longest).max(error.retry_after()).min(MAX_BACKOFF);
     let due = failure.requeue_at.map(until).filter(|due| *due >= SOON);
     Action::requeue(due.map_or(delay, |due| delay.min(due)))
 }

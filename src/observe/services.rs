@@ -75,10 +75,7 @@ impl Observer {
         };
         // An edit that the watch has not reported yet claims what the Rollout names now.
         let is_edited = own.metadata.generation != rollout.metadata.generation;
-        let edited = (is_edited && rollout.spec.workload_ref.is_none())
-            .then(|| serde_json::to_value(rollout).ok())
-            .flatten()
-            .and_then(|json| serde_json::from_value::<Claim>(json).ok());
+        let edited = is_edited.then(|| claim_of(rollout)).flatten();
         let own = edited.as_ref().unwrap_or(&own);
         let earlier = self.earlier_claims(&name, namespace);
         let conflicts = earlier.iter().filter_map(|other| own.conflict(other));
@@ -86,4 +83,15 @@ impl Observer {
         conflicts.sort();
         conflicts
     }
+}
+
+/// What a Rollout claims as it is stored: with the selector and the template of an adopted workload it is observed, and not stored.
+fn claim_of(rollout: &Rollout) -> Option<Claim> {
+    let mut json = serde_json::to_value(rollout).ok()?;
+    if rollout.spec.workload_ref.is_some() {
+        let spec = json.get_mut("spec")?.as_object_mut()?;
+        spec.remove("selector");
+        spec.remove("template");
+    }
+    serde_json::from_value(json).ok()
 }

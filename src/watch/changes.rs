@@ -127,7 +127,8 @@ impl ClaimChanges {
             watcher::Event::Apply(claim) => self.touched(claim, true),
             // One that the store does not have yet is reconciled once the list is complete.
             watcher::Event::InitApply(claim) => {
-                let is_known = self.store.get(&ObjectRef::from_obj(&claim)).is_some();
+                let known = self.store.get(&ObjectRef::from_obj(&claim));
+                let is_known = known.is_some_and(|it| it.metadata.uid == claim.metadata.uid);
                 self.touched(claim, is_known)
             }
             watcher::Event::Delete(claim) => vec![self.deleted(Arc::new(claim))],
@@ -140,9 +141,10 @@ impl ClaimChanges {
             // list; one of another version may have another status, as after a restored backup.
             watcher::Event::InitDone => {
                 let before = std::mem::take(&mut self.before);
-                let known: BTreeSet<_> = before.iter().map(key).collect();
+                let uid = |claim: &Arc<Claim>| claim.metadata.uid.clone();
+                let known: BTreeSet<_> = before.iter().map(uid).collect();
                 let new = self.store.state().into_iter();
-                let new = new.filter(|claim| !known.contains(&key(claim)));
+                let new = new.filter(|claim| !known.contains(&uid(claim)));
                 let new: Vec<_> = new.map(Trigger::Touched).collect();
                 let triggers = before.iter().cloned().filter_map(|claim| {
                     let now = self.store.get(&ObjectRef::from_obj(&*claim));
@@ -168,13 +170,6 @@ impl ClaimChanges {
         self.seen.forget(&claim);
         Trigger::Deleted(claim)
     }
-}
-
-fn key(claim: &Arc<Claim>) -> (Option<String>, Option<String>) {
-    (
-        claim.metadata.namespace.clone(),
-        claim.metadata.name.clone(),
-    )
 }
 
 /// Keeps the fields for conflicts, and a hash of the annotations.

@@ -38,6 +38,9 @@ fn what_was_deleted_while_the_watch_was_away_is_found_from_the_new_list() {
     assert_eq!(first, ["touched a", "touched b", "touched c"]);
     assert_eq!(list(&mut on, &all), [""; 0], "nothing is news");
     let fewer = [claim("a", "1"), claim("c", "4")];
+    assert_eq!(on(watcher::Event::Init), [""; 0]);
+    let made_again = on(watcher::Event::InitApply(fewer[1].clone()));
+    assert_eq!(made_again, [""; 0], "the store has the deleted one");
     let mut words = list(&mut on, &fewer);
     words.sort();
     assert_eq!(words, ["deleted 2", "deleted 3", "touched c"]);
