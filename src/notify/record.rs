@@ -52,6 +52,8 @@ fn key(id: &str) -> u64 {
 impl Record {
     /// Begins with the channels that are new, and forgets those that are gone.
     pub fn begin<'a>(&mut self, channels: impl IntoIterator<Item = &'a String>, now: Timestamp) {
+        // Stored times have no fractions of a second.
+        let now = Timestamp::from_second(now.as_second()).unwrap_or(now);
         let mut known = std::mem::take(&mut self.channels);
         for name in channels {
             let channel = known.remove(name).unwrap_or_else(|| Channel {
@@ -280,7 +282,8 @@ mod tests {
         let (first, second) = (at("2026-12-24T17:00:00Z"), at("2026-12-24T18:00:00Z"));
         let mut record = begun(&["pager", "slack"], first);
         record.note("1", "slack", first, None);
-        record.begin([&"bus".to_owned(), &"slack".to_owned()], second);
+        let within = at("2026-12-24T18:00:00.9Z");
+        record.begin([&"bus".to_owned(), &"slack".to_owned()], within);
         assert_eq!(record.since("slack"), Some(first));
         assert_eq!(record.delivered_at("1", "slack"), Some(first));
         assert_eq!(record.since("bus"), Some(second), "nothing old");
