@@ -1,6 +1,7 @@
 //! Rollouts, policies and pods, as service and platform teams create them.
 
 use std::collections::BTreeSet;
+use std::fmt::Debug;
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
@@ -15,6 +16,7 @@ use kube::api::{
 };
 use kube::runtime::{WatchStreamExt as _, watcher};
 use kube::{Api, Client, Resource, ResourceExt as _};
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::Result;
@@ -152,11 +154,15 @@ impl App<'_> {
     }
 }
 
-/// Applies a Rollout as a service team does.
-pub async fn apply(rollouts: &Api<Rollout>, app: &App<'_>) -> Result<()> {
+/// Applies an object as a service team does.
+pub async fn apply<K>(objects: &Api<K>, name: &str, manifest: &Value) -> Result<()>
+where
+    K: Clone + Debug + DeserializeOwned,
+{
     let parameters = PatchParams::apply("service-team").force();
-    let patch = Patch::Apply(app.manifest());
-    rollouts.patch(app.name, &parameters, &patch).await?;
+    objects
+        .patch(name, &parameters, &Patch::Apply(manifest))
+        .await?;
     Ok(())
 }
 
@@ -259,16 +265,13 @@ impl Fleet {
         let kind = ApiResource::erase::<K>(&());
         let all: Api<DynamicObject> = Api::all_with(self.cluster.client(), &kind);
         let names = range.clone().map(name).collect();
-        let parameters = PatchParams::apply("service-team").force();
         let started = Instant::now();
         let make = stream::iter(range.map(Ok)).try_for_each_concurrent(AT_ONCE, async |number| {
             let namespace = self.namespaces.get(number / TOGETHER);
             let namespace = namespace.ok_or("there is no namespace for it")?;
             let api: Api<DynamicObject> =
                 Api::namespaced_with(self.cluster.client(), namespace, &kind);
-            let patch = Patch::Apply(manifest(number));
-            api.patch(&name(number), &parameters, &patch).await?;
-            Ok(())
+            apply(&api, &name(number), &manifest(number)).await
         });
         tokio::try_join!(make, each_is(all, names, done))?;
         Ok(started.elapsed().as_secs_f64())
@@ -350,8 +353,9 @@ pub async fn plain_deployments(cluster: &Cluster, number: usize) -> Result<f64> 
     };
     let mut fleet = Fleet::new(cluster);
     fleet.make_room(number).await?;
-    let took = fleet.apply::<Deployment>(0..number, manifest, available);
-    let took = took.await?;
+    let took = fleet
+        .apply::<Deployment>(0..number, manifest, available)
+        .await?;
     fleet.end().await?;
     Ok(took)
 }
@@ -411,7 +415,7 @@ impl FiveSteps {
             interval: "1s",
             canary: json!({}),
         };
-        apply(&rollouts, &app).await?;
+        apply(&rollouts, app.name, &app.manifest()).await?;
         wait_for("the version has all traffic", WAIT_TIMEOUT, async || {
             let rollout = rollouts
                 .get(Self::NAME)

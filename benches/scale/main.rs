@@ -19,7 +19,7 @@ use countersign_cluster::Cluster;
 
 use fleet::{FiveSteps, Fleet};
 use observed::{Observed, Requests};
-use rollbacks::{Latencies, Rollbacks};
+use rollbacks::{Latencies, Rollbacks, Spread};
 use table::{Table, plain};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
@@ -303,6 +303,7 @@ async fn new(
         took.push(rollouts);
         multiples.push(rollouts / deployments);
     }
+    let median = |of| Spread::new(of).at(0.5);
     let each = |all: f64| all / (number * extent.repeats) as f64;
     let what = format!("{number} plain Deployments to available, s");
     table.row(&what, plain(median(alone), 1));
@@ -317,11 +318,6 @@ async fn new(
     table.row("… reconciles of each", plain(each(reconciles), 1));
     table.row("… CPU, s", plain(cpu / extent.repeats as f64, 1));
     Ok(())
-}
-
-fn median(mut of: Vec<f64>) -> f64 {
-    of.sort_by(f64::total_cmp);
-    of.get(of.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
 /// From the start of the process until it has reconciled every Rollout; returns its resident memory then,

@@ -167,7 +167,7 @@ impl Rollbacks {
                     "traffic": { "routes": [{ "name": name }] },
                 }),
             };
-            fleet::apply(&rollouts, &app).await?;
+            fleet::apply(&rollouts, app.name, &app.manifest()).await?;
             tokio::time::sleep(apart).await;
         }
         Ok(())
@@ -255,15 +255,16 @@ fn due(change: &Change, last_reconcile: Timestamp) -> Option<Timestamp> {
     end.checked_add(LAG).ok()
 }
 
-/// Durations in milliseconds, sorted.
+/// Durations, or multiples of one, sorted.
 pub struct Spread(Vec<f64>);
 
 impl Spread {
     fn of(rollbacks: &[Rollback], part: impl Fn(&Rollback) -> SignedDuration) -> Self {
-        let mut all: Vec<_> = rollbacks
-            .iter()
-            .map(|it| part(it).as_secs_f64() * 1e3)
-            .collect();
+        let all = rollbacks.iter().map(|it| part(it).as_secs_f64() * 1e3);
+        Self::new(all.collect())
+    }
+
+    pub fn new(mut all: Vec<f64>) -> Self {
         all.sort_by(f64::total_cmp);
         Self(all)
     }

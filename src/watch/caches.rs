@@ -25,7 +25,7 @@ use crate::watch::records::rollout_of_record;
 use crate::watch::routes::Routes;
 use crate::watch::watched::{WatchedFreeze, WatchedPolicy, WatchedTemplate};
 
-/// Objects per page of the lists of a new leader: each may have 256 KiB of annotations, whoever made it.
+/// Objects per page of the lists of a new leader: each may have 256 KiB of annotations, also one that a tenant made.
 const PAGE: u32 = 100;
 
 /// The caches of the watches.

@@ -1,6 +1,6 @@
 //! Filters events by the fields that decisions depend on.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::hash::Hash;
 use std::sync::Arc;
 
@@ -140,22 +140,19 @@ impl ClaimChanges {
             // What happened while the watch was disconnected causes no event. A deleted Rollout is missing in the
             // list; one of another version may have another status, as after a restored backup.
             watcher::Event::InitDone => {
-                let before = std::mem::take(&mut self.before);
-                let uid = |claim: &Arc<Claim>| claim.metadata.uid.clone();
-                let known: BTreeSet<_> = before.iter().map(uid).collect();
-                let new = self.store.state().into_iter();
-                let new = new.filter(|claim| !known.contains(&uid(claim)));
-                let new: Vec<_> = new.map(Trigger::Touched).collect();
-                let triggers = before.iter().cloned().filter_map(|claim| {
-                    let now = self.store.get(&ObjectRef::from_obj(&*claim));
-                    match now.filter(|now| now.metadata.uid == claim.metadata.uid) {
-                        None => Some(self.deleted(claim)),
-                        Some(now) => (now.metadata.resource_version
-                            != claim.metadata.resource_version)
-                            .then_some(Trigger::Touched(now)),
+                let before = std::mem::take(&mut self.before).into_iter();
+                let before = before.map(|claim| (claim.metadata.uid.clone(), claim));
+                let mut before: BTreeMap<_, _> = before.collect();
+                let mut touched = Vec::new();
+                for now in self.store.state() {
+                    let known = before.remove(&now.metadata.uid);
+                    let known = known.map(|it| it.metadata.resource_version.clone());
+                    if known.as_ref() != Some(&now.metadata.resource_version) {
+                        touched.push(Trigger::Touched(now));
                     }
-                });
-                triggers.chain(new).collect()
+                }
+                let deleted = before.into_values().map(|claim| self.deleted(claim));
+                deleted.chain(touched).collect()
             }
         }
     }
