@@ -1,7 +1,7 @@
 //! From the evidence of one check to its verdict.
 
 use countersign_api::counts::EProcess;
-use countersign_api::rollout::{Change, CheckEvidence, WindowState};
+use countersign_api::rollout::{Change, CheckEvidence, Strictness, WindowState};
 use countersign_api::{Check, Duration};
 use k8s_openapi::jiff::Timestamp;
 
@@ -34,7 +34,10 @@ pub(super) fn find(check: &Check, evidence: &CheckEvidence, change: &Change) -> 
             _ => Finding::Passes,
         };
     }
-    if stable_above_ceiling(evidence, change) && above_ceiling(evidence, change) {
+    let strictness = &change.plan.strictness;
+    if stable_above_ceiling(evidence.stable_ceiling.as_ref(), strictness)
+        && above_ceiling(evidence, change)
+    {
         let message = "stable breaks the ceiling too, so the canary is not to blame";
         return no_data(Reason::StableAboveCeiling, message.into());
     }
@@ -105,7 +108,8 @@ fn tests(evidence: &CheckEvidence, change: &Change) -> Vec<(Violation, f64)> {
     let mut tests = vec![(Violation::Worse, evidence.rollback.ln_value())];
     if let Some(ceiling) = &evidence.ceiling {
         // The test is kept with no evidence, so that the weights of the others do not change.
-        let blameless = stable_above_ceiling(evidence, change);
+        let of_stable = evidence.stable_ceiling.as_ref();
+        let blameless = stable_above_ceiling(of_stable, &change.plan.strictness);
         let value = ceiling.ln_value();
         tests.push((
             Violation::AboveCeiling,
@@ -115,12 +119,14 @@ fn tests(evidence: &CheckEvidence, change: &Change) -> Vec<(Violation, f64)> {
     tests
 }
 
-fn stable_above_ceiling(evidence: &CheckEvidence, change: &Change) -> bool {
-    let value = evidence
-        .stable_ceiling
-        .as_ref()
-        .map_or(0.0, EProcess::ln_value);
-    value >= -change.plan.strictness.max_false_rollback.ln()
+/// Whether stable breaks the ceiling, according to its test.
+pub(super) fn stable_above_ceiling(of_stable: Option<&EProcess>, strictness: &Strictness) -> bool {
+    of_stable.map_or(0.0, EProcess::ln_value) >= stable_ceiling_at(strictness)
+}
+
+/// The ln E from which on stable breaks the ceiling.
+pub(super) fn stable_ceiling_at(strictness: &Strictness) -> f64 {
+    -strictness.max_false_rollback.ln()
 }
 
 fn above_ceiling(evidence: &CheckEvidence, change: &Change) -> bool {

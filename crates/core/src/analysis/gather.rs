@@ -14,6 +14,9 @@ use crate::analysis::thresholds::{self, RENEWED};
 use crate::analysis::{above_weight, check_verdict, gates, numbers, query, summary};
 use crate::observation::windows::{CheckWindows, WindowOutcome};
 
+/// How far above its bound the evidence that stable breaks a ceiling is kept, in nats: the first windows after an outage
+/// take it below.
+const ABOVE_BOUND: f64 = 1.0;
 /// Most values of a metric that are kept for display.
 const RECENT: usize = 30;
 /// Most windows whose counts are kept of each check for display: up to 2 KiB.
@@ -118,6 +121,11 @@ fn fold(evidence: &mut CheckEvidence, check: &Check, windows: &CheckWindows, cha
                 evidence.step_windows += i32::from(is_of_step(change, window.start));
                 evidence.last = WindowState::Counted;
                 evidence.message = format!("the metric is {value}");
+                let metric = check.metric.as_ref();
+                if metric.is_some_and(|it| evidence.outside == it.failures) {
+                    evidence.last_window_end = Some(Time(window.end));
+                    return; // it is judged before a later window of the same read makes up for it
+                }
             }
             WindowOutcome::Counted { .. } | WindowOutcome::Measured { .. } => {
                 evidence.last = WindowState::WarmingUp;
@@ -192,11 +200,17 @@ fn count(
     if let Some(ceiling) = thresholds::ceiling(check) {
         let test = Test::Ceiling(ceiling);
         observe(evidence.ceiling.get_or_insert_default(), test, canary);
-        observe(
-            evidence.stable_ceiling.get_or_insert_default(),
-            test,
-            stable,
-        );
+        let of_stable = &mut evidence.stable_ceiling;
+        let was_above = check_verdict::stable_above_ceiling(of_stable.as_ref(), strictness);
+        observe(of_stable.get_or_insert_default(), test, stable);
+        // Otherwise an outage of a minute would hold the change for half an hour.
+        let bound = check_verdict::stable_ceiling_at(strictness);
+        of_stable.get_or_insert_default().cap(bound + ABOVE_BOUND);
+        let is_above = check_verdict::stable_above_ceiling(of_stable.as_ref(), strictness);
+        // The errors of an outage of both sides are not held against the canary once it is over.
+        if let (true, false, Some(ceiling)) = (was_above, is_above, &mut evidence.ceiling) {
+            ceiling.forgive();
+        }
     }
     for (sum, window) in [
         (&mut evidence.canary, canary),
@@ -252,6 +266,20 @@ pub fn begin(change: &mut Change, before: i32, weight: i32, now: &Time) {
         if let Some(known) = checks.iter_mut().find(|it| it.name == *name) {
             known.from = Some(now.clone());
         }
+    }
+}
+
+/// Starts the watch after a promotion, in which the new revision is judged alone. Windows that began before are not: the
+/// Service of the stable side sent to the previous revision, and what failed on both sides was nobody's fault.
+pub fn begin_watch(change: &mut Change, now: &Time) {
+    for known in &mut change.evidence.checks {
+        let of_stable = known.stable_ceiling.take();
+        if let Some(ceiling) = &mut known.ceiling
+            && check_verdict::stable_above_ceiling(of_stable.as_ref(), &change.plan.strictness)
+        {
+            ceiling.forgive();
+        }
+        known.from = Some(now.clone());
     }
 }
 

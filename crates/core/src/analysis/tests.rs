@@ -1,6 +1,6 @@
 use countersign_api::counts::{Counts, EProcess};
 use countersign_api::rollout::{Change, CheckEvidence, GateEvidence, WindowState};
-use countersign_api::{Check, Duration};
+use countersign_api::{Check, Duration, Metric};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 
@@ -102,4 +102,45 @@ fn the_counts_of_the_last_windows_are_kept_within_a_bound() {
             assert!(written.len() <= 2_048, "{}", written.len());
         }
     }
+}
+
+/// Windows that are read together after an absence judge as those that are read one by one.
+#[test]
+fn a_metric_that_has_failed_has_failed_whatever_the_next_window_of_the_same_read_is() {
+    let metric = Metric {
+        query: "queue_length".into(),
+        max: Some(10.0),
+        failures: 3,
+        ..Metric::default()
+    };
+    let check = Check {
+        metric: Some(metric),
+        ..Check::default()
+    };
+    let checks = Checks {
+        checks: [("queue".to_owned(), check)].into(),
+        ..Checks::default()
+    };
+    let window = |second: i64, value: f64| Window {
+        start: Timestamp::from_second(second).unwrap(),
+        end: Timestamp::from_second(second + 10).unwrap(),
+        outcome: WindowOutcome::Measured { value },
+    };
+    let due = vec![
+        window(0, 11.0),
+        window(10, 12.0),
+        window(20, 13.0),
+        window(30, 1.0),
+    ];
+    let windows = CheckWindows { due, history: None };
+    let windows = [("queue".to_owned(), windows)].into();
+    let mut change = Change {
+        weight: 5,
+        ..Change::default()
+    };
+    change.evidence.from = Some(Time(Timestamp::UNIX_EPOCH));
+    change.evidence = gather(&change, &checks, &windows);
+    let now = Timestamp::from_second(41).unwrap();
+    let verdict = judge(&change, &checks, now, Duration::default());
+    assert!(matches!(verdict, Verdict::Fail { .. }), "{verdict:?}");
 }

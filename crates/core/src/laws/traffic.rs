@@ -11,7 +11,8 @@ use crate::laws::queue;
 use crate::observation::Observation;
 use crate::observation::traffic::Route;
 
-/// Whether an action gives a first revision pods that none before it allowed, however many others have requested.
+/// Whether an action gives a first revision pods that were not allowed before, for this template, however many others have
+/// requested.
 pub(super) fn gets_first_pods(
     observation: &Observation,
     change: &Change,
@@ -24,7 +25,10 @@ pub(super) fn gets_first_pods(
         })
     };
     let before = observation.status.change.as_ref();
-    let allowed = before.is_some_and(|before| before.run == change.run && before.begun);
+    let allowed = before.is_some_and(|before| {
+        let same_pods = before.pod_template_hash == change.pod_template_hash;
+        before.begun && (before.run == change.run || (before.initial && same_pods))
+    });
     change.initial
         && change.outcome.is_none()
         && !allowed

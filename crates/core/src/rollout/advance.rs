@@ -12,7 +12,7 @@ use crate::people::freeze;
 use crate::people::sign_off::SignOffs;
 use crate::queue::concurrency;
 use crate::reason::Reason;
-use crate::replicas::present;
+use crate::replicas::{Share, present};
 use crate::rollout::context::{Context, Judgement, PROGRESS, Progress};
 use crate::rollout::requeue::Requeue;
 use crate::rollout::{commands, conditions, gates, judge, observe, transition, waiting};
@@ -236,7 +236,9 @@ fn make_stable(
         message,
     );
     let delay = context.observation.spec.strategy.canary.scale_down_delay;
-    if delay > Duration::default() && !change.initial {
+    // Without a Service or a route that leaves it out, a revision that is kept gets its part of the requests.
+    let may_keep = context.before.fleet.limits.share != Share::Pods;
+    if delay > Duration::default() && !change.initial && may_keep {
         let until = context.observation.now.saturating_add(delay.signed());
         change.kept_until = until.ok().map(Time);
         change.previous.clone_from(&status.stable);
@@ -248,9 +250,7 @@ fn make_stable(
         change.previous.clone_from(&status.stable);
         let shares = transition::shares(change);
         gather::rearm(&mut change.evidence, shares);
-        for check in &mut change.evidence.checks {
-            check.stable_ceiling = None; // there is no longer a stable revision to compare with
-        }
+        gather::begin_watch(change, &Time(context.observation.now));
     }
     status.stable = Some(change::revision(change));
 }

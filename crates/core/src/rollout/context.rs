@@ -81,16 +81,22 @@ pub(super) enum Progress {
 pub(super) struct Behind {
     pub(super) changed_by: BTreeSet<String>,
     pub(super) excluded_approvers: ExcludedApprovers,
+    /// Whether the same pods were let go as a first revision, and have served.
+    pub(super) begun: bool,
+    pub(super) served: bool,
 }
 
 impl Behind {
     /// The same pods with another provenance have the same people. Changers of a change that was never
     /// promoted carry over to its replacement, so that an edit by another person makes nobody an approver.
     pub(super) fn of(change: Change, proposal: &Proposal) -> Self {
+        let same_pods = change.initial && change.pod_template_hash == proposal.hash;
         if change.outcome != Some(Outcome::Promoted) {
             return Self {
                 changed_by: change.changed_by,
                 excluded_approvers: change.excluded_approvers,
+                begun: same_pods && change.begun,
+                served: same_pods && change.served,
             };
         }
         let same = change.template_digest == proposal.template_digest;
@@ -100,7 +106,7 @@ impl Behind {
             } else {
                 BTreeSet::new()
             },
-            excluded_approvers: ExcludedApprovers::default(),
+            ..Self::default()
         }
     }
 }

@@ -88,7 +88,12 @@ pub(super) fn finalize(
     let unreadable = observation::is_unreadable(observation) && !observation.deleting;
     let over = over && traffic_is_back && (!unreadable || promoted);
     let starts = !observation.deleting && !is_stable_again(context, status.stable.as_ref());
-    if let (true, true, Some(hold)) = (over, starts, gates::unreadable_policy(observation)) {
+    let obstacle =
+        || gates::unreadable_policy(observation).or_else(|| start::obstacle(observation));
+    if over
+        && starts
+        && let Some(hold) = obstacle()
+    {
         requeue.after(POLL_INTERVAL);
         return (Some(change), Some(hold)); // who must not sign is known by the ended change
     }
@@ -97,8 +102,14 @@ pub(super) fn finalize(
         return start::rest_or_start(context, status, behind, requeue);
     }
     commands::ignore_interventions(observation, &mut change);
-    requeue.after(if over { POLL_INTERVAL } else { RESYNC_INTERVAL });
-    if change.stage == Stage::RolledBack && !over && !commands::is_to_be_retried(&change) {
+    requeue.after(if over || !traffic_is_back {
+        POLL_INTERVAL
+    } else {
+        RESYNC_INTERVAL
+    });
+    // What failed stays as it is until an event: an edit or a retry.
+    let failed = change.stage == Stage::RolledBack && change.outcome == Some(Outcome::RolledBack);
+    if failed && same && !unreadable && !over && !commands::is_to_be_retried(&change) {
         requeue.clear();
     }
     let lost = || gates::stable_lost(observation, status.stable.as_ref());

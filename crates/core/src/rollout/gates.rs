@@ -116,11 +116,20 @@ fn references(context: &Context, change: &Change, _: &Judgement) -> Option<Hold>
     if change.initial || change.stage == Stage::Promoting {
         return None;
     }
-    let scaled_away = present.stable.requested == 0 && observation.spec.replicas > 0;
+    let scaled_away = present.stable.requested == 0
+        && observation.spec.replicas > 0
+        && scaled_by_others(observation, context.before.stable);
     stable_lost(observation, context.before.stable).or_else(|| {
         let message = "the stable revision's ReplicaSet was scaled to 0: it is scaled back";
         scaled_away.then(|| hold(HoldKind::Doubt, Reason::StableMissing, message))?
     })
+}
+
+/// Whether somebody else scaled the stable revision to what it has, which is not what was last requested for it.
+fn scaled_by_others(observation: &Observation, stable: Option<&Revision>) -> bool {
+    let hash = stable.map(|it| it.pod_template_hash.as_str());
+    let set = present::with_hash(observation, hash);
+    set.is_some_and(|set| set.requested.as_ref().is_none_or(|it| it.replicas > 0))
 }
 
 /// The stable revision's ReplicaSet was deleted: the change is held until it exists again.

@@ -1,6 +1,6 @@
 //! When to requeue.
 
-use countersign_api::rollout::{Change, Stage};
+use countersign_api::rollout::{Change, Outcome, Stage};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use crate::analysis::{checks, gather};
@@ -87,7 +87,9 @@ impl Requeue {
         if let Some(at) = corrections::postponed(view) {
             self.at(at);
         }
-        if matches!(change.stage, Stage::Waiting | Stage::RolledBack) {
+        let failed =
+            change.stage == Stage::RolledBack && change.outcome == Some(Outcome::RolledBack);
+        if failed || change.stage == Stage::Waiting {
             return;
         }
         let moving = self.progressed_lately(change) && view.routes.problem.is_none();

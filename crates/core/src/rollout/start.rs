@@ -55,6 +55,11 @@ pub(super) fn note_provenance(context: &Context, stable: &mut Revision) {
     }
 }
 
+/// Why nothing may start, whatever the change is.
+pub(super) fn obstacle(observation: &Observation) -> Option<Hold> {
+    gates::conflict(observation).or_else(|| adoption::obstacle(observation, None))
+}
+
 /// No change is under way: a new template starts one, new provenance alone does not (the stable pods
 /// already run it).
 pub(super) fn rest_or_start(
@@ -67,8 +72,7 @@ pub(super) fn rest_or_start(
     if observation.deleting {
         return (None, None);
     }
-    let obstacle = || adoption::obstacle(observation, None);
-    if let Some(hold) = gates::conflict(observation).or_else(obstacle) {
+    if let Some(hold) = obstacle(observation) {
         requeue.after(RESYNC_INTERVAL);
         return (None, Some(hold));
     }
@@ -140,6 +144,8 @@ fn start(
         after_rollback,
         changed_by: behind.changed_by,
         excluded_approvers: behind.excluded_approvers,
+        begun: behind.begun,
+        served: behind.served,
         enforcement: proposal.enforcement,
         observed,
         plan,

@@ -19,7 +19,9 @@ fn next(view: &View) -> Option<Timestamp> {
     let last = before.corrected_at.as_ref()?.0;
     let next = last.saturating_add(CORRECTION_INTERVAL);
     let next = next.unwrap_or(Timestamp::MAX);
-    (view.change.is_some() && next > view.observation.now).then_some(next)
+    // A clock that was set back must not delay the correction.
+    let waits = (last..next).contains(&view.observation.now);
+    (view.change.is_some() && waits).then_some(next)
 }
 
 /// Whether the last correction is too recent for another one at this share.

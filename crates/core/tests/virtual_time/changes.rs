@@ -202,9 +202,13 @@ pub(super) fn a_rollout_made_with_no_replicas_can_be_changed_and_scaled_up() {
         Some("ScaledToZero")
     );
     world.observation.spec.replicas = 20;
+    let mut stalled = false;
     assert!(world.run(after(90), &mut steady(5_000.0, 0.0, 0.0), |o| {
+        let mut conditions = o.status.conditions.iter();
+        stalled |= conditions.any(|it| it.type_ == "Stalled" && it.status == "True");
         World::at_rest(o) && o.status.revision == 2
     }));
+    assert!(!stalled, "nobody has scaled stable down");
     assert_eq!(stable_image(&world), "example.org/shop:v2");
     lawful(&world);
 }
@@ -282,4 +286,21 @@ pub(super) fn law_1_a_first_revision_that_has_served_is_stable_for_the_next_chan
         assert_eq!(change.weight, if change.initial { 100 } else { 0 });
         lawful(&world);
     }
+}
+
+/// Without a Service or a route of its own the previous revision would keep its part of the requests.
+#[test]
+fn a_previous_revision_without_services_or_routes_is_not_kept() {
+    let mut world = serving();
+    let canary = &mut world.observation.spec.strategy.canary;
+    canary.scale_down_delay = countersign_api::Duration::minutes(30);
+    change(&mut world, "v2", harmless());
+    let promoted = |o: &Observation| o.status.stable.as_ref().is_some_and(|it| it.revision == 2);
+    assert!(world.run(after(60), &mut steady(5_000.0, 0.0, 0.0), promoted));
+    let until = world.observation.now + SignedDuration::from_mins(2);
+    world.run(until, &mut steady(5_000.0, 0.0, 0.0), |_| false);
+    let sets = world.observation.replica_sets.iter();
+    let pods: Vec<_> = sets.map(|it| (it.revision, it.replicas)).collect();
+    assert_eq!(pods, [(1, 0), (2, 20)]);
+    lawful(&world);
 }

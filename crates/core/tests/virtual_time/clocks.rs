@@ -453,7 +453,13 @@ pub(super) fn pods_that_come_after_all_were_lost_warm_up_from_their_beginning() 
 /// Who wrote what was never promoted is behind what replaces it (FOUND.md L6).
 #[test]
 pub(super) fn law_2_who_wrote_a_change_that_was_replaced_does_not_sign_the_next() {
-    for ended in ["superseded", "rolled back", "two in one reconcile"] {
+    let ways = [
+        "superseded",
+        "rolled back",
+        "two in one reconcile",
+        "a conflict passes",
+    ];
+    for ended in ways {
         let mut world = serving();
         world.observation.policies = vec![requiring(&[(1, &[])], |_| {})];
         let by = |version: &str, stamp: &str, world: &mut World| {
@@ -478,6 +484,13 @@ pub(super) fn law_2_who_wrote_a_change_that_was_replaced_does_not_sign_the_next(
                 go_on(&mut world, 2);
             }
             by("v3", "pipeline", &mut world);
+        }
+        if ended == "a conflict passes" {
+            let conflict = "Rollout api already claims Service api (spec.strategy.canary)";
+            world.observation.conflicts = vec![conflict.into()];
+            go_on(&mut world, 3);
+            assert_eq!(waits_for(&world), Some("Conflict"));
+            world.observation.conflicts.clear();
         }
         go_on(&mut world, 3);
         let users: &[&str] = match ended {

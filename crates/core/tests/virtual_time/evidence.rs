@@ -4,7 +4,8 @@ mod gates;
 mod watch;
 
 use countersign_api::AnalysisTemplateSpec;
-use countersign_api::rollout::{Change, CheckVerdict, Outcome};
+use countersign_api::rollout::{Change, CheckVerdict, Outcome, Stage};
+use countersign_core::analysis::gather;
 use countersign_core::analysis::statistics::Counts;
 use countersign_core::observation::windows::{ErrorRates, WindowOutcome};
 use countersign_core::observation::workload::Service;

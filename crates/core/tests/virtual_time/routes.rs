@@ -529,6 +529,31 @@ fn a_change_that_waits_for_endpoints_reads_them_again_soon() {
     assert!(due <= SignedDuration::from_secs(2), "{due}");
 }
 
+/// No event tells that a router which reports no generation has had its time.
+#[test]
+fn a_change_that_takes_the_place_of_another_does_not_wait_for_an_event() {
+    let mut world = routed(|_| ());
+    world.routers_take = SignedDuration::from_mins(10);
+    change(&mut world, "v2");
+    let canary = |seen: &Observation| {
+        let split = seen.status.traffic.as_ref();
+        weights(seen).1 > 0 && split.is_some_and(|it| it.settled_weight > 0)
+    };
+    assert!(world.run(after(DAYS), &mut steady(500.0, 0.0, 0.0), canary));
+    change(&mut world, "v3");
+    for _ in 0..3 {
+        let decision = world.reconcile(&mut steady(500.0, 0.0, 0.0));
+        world.carry_out(&decision, usize::MAX);
+        let due = decision
+            .requeue_at
+            .map(|at| at.duration_since(world.observation.now));
+        let soon = SignedDuration::from_secs(5);
+        assert!(due.is_some_and(|due| due <= soon), "{due:?}");
+        assert_eq!(world.outcome(), Some(Outcome::Superseded));
+        world.observation.now += SignedDuration::from_millis(100);
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
     #[test]

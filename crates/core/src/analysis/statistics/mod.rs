@@ -208,6 +208,12 @@ pub trait EProcessExt {
     /// start is 1 plus all shares, by which the threshold must be raised.
     fn rearm(&mut self, share: f64);
 
+    /// Drops what speaks for a rejection, and keeps what speaks against it. Evidence that is lost keeps the guarantee.
+    fn forgive(&mut self);
+
+    /// Drops what exceeds this `ln E`. Evidence that is lost keeps the guarantee.
+    fn cap(&mut self, most: f64);
+
     /// `ln E`, in nats: the logarithm of the mean e-value of the alternatives. The null hypothesis
     /// is rejected at level `alpha` the first time this is at least `-ln(alpha)`.
     ///
@@ -245,6 +251,19 @@ impl EProcessExt for EProcess {
         for sum in &mut self.ln_e {
             let (high, low) = (sum.max(share.ln()), sum.min(share.ln()));
             *sum = finite_or_zero(high + (low - high).exp().ln_1p());
+        }
+    }
+
+    fn forgive(&mut self) {
+        for sum in &mut self.ln_e {
+            *sum = sum.min(0.0);
+        }
+    }
+
+    fn cap(&mut self, most: f64) {
+        let surplus = (self.ln_value() - most).max(0.0);
+        for sum in &mut self.ln_e {
+            *sum -= surplus;
         }
     }
 

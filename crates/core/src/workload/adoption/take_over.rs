@@ -85,8 +85,9 @@ fn scale_down_again(view: &View, adopted: &mut Adopted, workload: &Workload) -> 
         return Step::default();
     }
     let last = adopted.corrected_at.as_ref().map(|at| at.0);
-    let due = last.and_then(|last| last.saturating_add(AT_MOST_EVERY).ok());
-    if let Some(due) = due.filter(|due| *due > observation.now) {
+    let due = last.and_then(|last| Some((last, last.saturating_add(AT_MOST_EVERY).ok()?)));
+    // A clock that was set back must not delay the correction.
+    if let Some((_, due)) = due.filter(|(last, due)| (*last..*due).contains(&observation.now)) {
         return Step::at(due);
     }
     adopted.corrected_at = Some(Time(observation.now));

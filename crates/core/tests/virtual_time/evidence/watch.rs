@@ -244,3 +244,76 @@ fn law_4_what_regressed_keeps_its_pods_while_another_rollout_claims_its_service(
     assert_eq!(selected(&world.observation, "stable"), stable_hash(&world));
     lawful(&world);
 }
+
+/// Until the promotion the Service of the stable side sent to the previous revision.
+#[test]
+pub(crate) fn what_the_previous_revision_did_to_the_stable_service_is_no_regression() {
+    for check in [
+        json!({ "name": "errors", "preset": "Traefik" }),
+        json!({ "name": "queue", "metric": { "query": "queue{service=\"{{service}}\"}", "max": 1 } }),
+    ] {
+        let mut world =
+            analysed(json!({ "interval": "10s", "postPromotion": "1h", "checks": [check] }));
+        with_services(&mut world);
+        change(&mut world, "v2", harmless());
+        let promoted =
+            |o: &Observation| o.status.stable.as_ref().is_some_and(|it| it.revision == 2);
+        let metric = check["metric"].is_object();
+        let mut traffic: Box<dyn FnMut(Timestamp, f64) -> WindowOutcome> = if metric {
+            Box::new(|_, _| WindowOutcome::Measured { value: 0.0 })
+        } else {
+            Box::new(steady(5_000.0, 0.001, 0.001))
+        };
+        let ended = world.run(after(60), &mut traffic, promoted);
+        assert!(ended, "{:?}", world.observation.status);
+        let change = now_changing(&world);
+        let name = check["name"].as_str().unwrap();
+        let counted = gather::counted_until(&change, name).unwrap();
+        assert!(counted >= world.observation.now, "{name}: {counted}");
+    }
+}
+
+#[test]
+pub(crate) fn an_outage_of_both_sides_that_is_over_is_not_held_against_the_canary() {
+    let mut ceiling = errors();
+    ceiling["ceiling"] = json!(0.0144);
+    let analysis =
+        |watch: &str| json!({ "interval": "15s", "postPromotion": watch, "checks": [ceiling] });
+    let mut world = analysed(analysis("0s"));
+    change(&mut world, "v2", harmless());
+    let begun = |o: &Observation| o.status.change.as_ref().is_some_and(|it| it.weight >= 25);
+    let mut healthy = steady(5_000.0, 0.001, 0.001);
+    assert!(world.run(after(60), &mut healthy, begun));
+    let mut held = false;
+    let until = world.observation.now + SignedDuration::from_mins(3);
+    let blameless = |o: &Observation| {
+        let mut conditions = o.status.conditions.iter();
+        conditions.any(|it| it.message.contains("stable breaks the ceiling too"))
+    };
+    world.run(until, &mut steady(5_000.0, 0.5, 0.5), |o| {
+        held |= blameless(o);
+        false
+    });
+    assert!(held, "{:?}", world.observation.status);
+    let until = world.observation.now + SignedDuration::from_mins(2);
+    world.run(until, &mut healthy, |_| false);
+    assert!(!blameless(&world.observation));
+    assert!(world.run(after(180), &mut healthy, settled));
+    lawful(&world);
+
+    // A promotion does not ask the evidence any more.
+    let mut world = analysed(analysis("1h"));
+    change(&mut world, "v2", harmless());
+    let promoting = |o: &Observation| {
+        let change = o.status.change.as_ref();
+        change.is_some_and(|it| it.stage == Stage::Promoting)
+    };
+    assert!(world.run(after(60), &mut healthy, begun));
+    assert!(world.run(after(120), &mut healthy, promoting));
+    let promoted = |o: &Observation| o.status.stable.as_ref().is_some_and(|it| it.revision == 2);
+    let mut outage = steady(5_000.0, 0.5, 0.5);
+    assert!(world.run(after(120), &mut outage, promoted));
+    assert!(world.run(after(240), &mut healthy, settled));
+    assert_eq!(stable_image(&world), "example.org/shop:v2");
+    lawful(&world);
+}

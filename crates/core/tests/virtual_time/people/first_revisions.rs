@@ -294,3 +294,24 @@ fn a_rollout_whose_former_records_cannot_be_found_has_runs_of_other_names() {
         assert!(run.ends_with("-86401"), "{run}");
     }
 }
+
+/// The template is the one that was signed, and its pods serve.
+#[test]
+fn law_4_a_first_revision_keeps_its_pods_when_its_provenance_is_edited() {
+    let mut world = created(platform());
+    world.pods_apart = SignedDuration::from_mins(1);
+    go_on(&mut world, 2);
+    approve(&mut world, "carol", &["platform"]);
+    go_on(&mut world, 8);
+    let available = |world: &World| world.observation.replica_sets[0].available;
+    let before = available(&world);
+    assert!((1..20).contains(&before), "{before}");
+    let stamped = annotations(&[("lines-added", "4")]);
+    world.observation.annotations.extend(stamped);
+    world.observation.generation += 1;
+    go_on(&mut world, 1);
+    assert!(available(&world) >= before, "{}", available(&world));
+    assert_eq!(pods(&world), 20);
+    go_on(&mut world, 30);
+    assert_eq!(world.observation.status.phase, Phase::Stable);
+}

@@ -46,6 +46,12 @@ pub(crate) fn weights_that_somebody_else_sets_are_set_back_and_are_no_progress()
         world.observation.now += SignedDuration::from_secs(1);
     }
     assert!((10..=13).contains(&corrections), "{corrections}");
+
+    // A clock that is set back does not leave the canary with more than its weight until the old time comes.
+    world.observation.now -= SignedDuration::from_hours(1);
+    let decision = world.reconcile(&mut traffic);
+    world.carry_out(&decision, usize::MAX);
+    assert_eq!(weights(&world.observation), (95, 5));
 }
 
 #[test]
