@@ -13,6 +13,8 @@ pub struct Failure {
     pub reason: Unanswered,
     /// The message.
     pub message: String,
+    /// Whether the answer was too large, so that one about less time may do.
+    pub is_too_large: bool,
 }
 
 impl Failure {
@@ -20,6 +22,7 @@ impl Failure {
         Self {
             reason,
             message: message.into(),
+            is_too_large: false,
         }
     }
 
@@ -36,6 +39,13 @@ impl Failure {
     pub(super) fn unreadable(what: impl std::fmt::Display) -> Self {
         let message = format!("the answer cannot be read: {what}");
         Self::new(Unanswered::UnreadableAnswer, message)
+    }
+
+    pub(super) fn too_large(what: impl std::fmt::Display) -> Self {
+        Self {
+            is_too_large: true,
+            ..Self::unreadable(what)
+        }
     }
 
     pub(super) fn about(self, arm: &str, field: Field) -> Self {

@@ -55,7 +55,8 @@ const NOT_CONFIGURED: &str =
 struct Answers<'a> {
     arm: &'a str,
     queries: &'a Queries,
-    first_increment: FirstIncrement,
+    /// A series that appears in a window that begins at this Unix time or later, in seconds, began from zero.
+    from_zero_since: f64,
     errors: Vec<Series>,
     total: Vec<Series>,
 }
@@ -64,9 +65,14 @@ impl Answers<'_> {
     fn count(&self, (start, end): (i64, i64)) -> Result<Counts, NotCounted> {
         let Self {
             arm,
-            first_increment,
+            from_zero_since,
             ..
         } = *self;
+        let first_increment = if seconds(start) >= from_zero_since {
+            FirstIncrement::FromZero
+        } else {
+            FirstIncrement::FromFirstSample
+        };
         let answer = |query, series| ArmAnswer {
             arm,
             query,
@@ -84,6 +90,12 @@ impl Answers<'_> {
                 end: seconds(end),
             },
         )
+    }
+
+    /// Since when Prometheus has had samples of this arm, in Unix seconds.
+    fn since(&self) -> f64 {
+        let all = self.errors.iter().chain(&self.total);
+        all.map(Series::since).fold(f64::INFINITY, f64::min)
     }
 
     /// Whether a counter appears after this time, and may have existed before the requested range.
@@ -154,14 +166,25 @@ impl Prometheus {
         let Some((start, end)) = due.windows().next() else {
             return CheckWindows::default();
         };
-        let read = self.read(ask, due).await;
-        let mut windows = read.unwrap_or_else(|Failure { reason, message }| CheckWindows {
+        let mut read = self.read(ask, due).await;
+        // The windows of a long absence may be more than one answer can hold.
+        let mut less = due;
+        while read.as_ref().is_err_and(|failure| failure.is_too_large)
+            && let Some(half) = less.first_half()
+        {
+            less = half;
+            read = self.read(ask, less).await;
+        }
+        let unanswered = |Failure {
+                              reason, message, ..
+                          }| CheckWindows {
             due: vec![window(
                 (start, end),
                 WindowOutcome::Unanswered { reason, message },
             )],
             history: None,
-        });
+        };
+        let mut windows = read.unwrap_or_else(unanswered);
         if let Some(server) = &self.server {
             server.remark(&mut windows.due);
         }
@@ -227,15 +250,17 @@ async fn count(server: &Arc<Server>, ask: &Ask, due: Grid) -> Result<CheckWindow
         .ask_all(&ask.canary.namespace, requests.collect())
         .await;
 
-    let stable_answers = |grid| {
-        let about =
-            |queries| answered.about("stable", queries, grid, FirstIncrement::FromFirstSample);
-        stable.as_ref().map(about).transpose()
-    };
-    let mut canary = answered.about("canary", &canary, due, FirstIncrement::FromZero)?;
+    let about = |arm, queries| answered.about(arm, queries, due);
+    let mut canary = about("canary", &canary)?;
     look_further_back(server, &mut canary, due, ask).await?;
+    let stable = stable.as_ref();
+    let stable = stable.map(|it| about("stable", it)).transpose()?;
+    // A canary's series that appears is a new pod's, unless Prometheus itself has only begun, or has lost the past: then
+    // what it counted before would count again.
+    let of_stable = stable.as_ref().map_or(f64::INFINITY, Answers::since);
+    canary.from_zero_since = canary.since().min(of_stable);
     Ok(CheckWindows {
-        due: count_all(&canary, stable_answers(due)?.as_ref(), due),
+        due: count_all(&canary, stable.as_ref(), due),
         history,
     })
 }
@@ -303,7 +328,6 @@ impl Answered {
         arm: &'a str,
         queries: &'a Queries,
         grid: Grid,
-        first_increment: FirstIncrement,
     ) -> Result<Answers<'a>, Failure> {
         let series = |query| {
             self.to(&grid.request(query))
@@ -313,7 +337,7 @@ impl Answered {
         Ok(Answers {
             arm,
             queries,
-            first_increment,
+            from_zero_since: f64::INFINITY,
             errors,
             total,
         })

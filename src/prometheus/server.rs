@@ -212,7 +212,7 @@ async fn body(mut response: Response) -> Result<Vec<u8>, Failure> {
     {
         if body.len() + chunk.len() > LARGEST_ANSWER {
             let most = LARGEST_ANSWER >> 20;
-            return Err(Failure::unreadable(format_args!(
+            return Err(Failure::too_large(format_args!(
                 "it is larger than {most} MiB; let the query match fewer series, or write it as an expression with `{{{{window}}}}`"
             )));
         }

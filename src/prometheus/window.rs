@@ -132,6 +132,12 @@ impl Grid {
         self.start + self.count * self.step
     }
 
+    /// Its first half; `None` if it is a single window.
+    pub(super) fn first_half(self) -> Option<Self> {
+        let count = self.count / 2;
+        (count > 0).then_some(Self { count, ..self })
+    }
+
     /// Start of the search for a counter's last sample before the windows.
     pub(super) fn look_back(self) -> i64 {
         self.start - LOOK_BACK.max(4 * self.step)

@@ -93,6 +93,42 @@ async fn after_a_long_absence_windows_are_read_in_order_and_in_portions() {
     );
 }
 
+/// It was made again without its data, or first scrapes what it should have scraped all along.
+#[tokio::test]
+async fn what_was_counted_before_prometheus_began_is_not_counted_again() {
+    let from = |arm, code, value: f64| {
+        let samples: Vec<_> = (0..10)
+            .map(|k| (1_000 + 15 * k, value + k as f64))
+            .collect();
+        counter(arm, code, arm, &samples)
+    };
+    let fake = counting(vec![
+        from("canary", "200", 50_000.0),
+        from("canary", "500", 75.0),
+        from("stable", "200", 900_000.0),
+    ])
+    .await;
+    let mut ask = ask(1_105);
+    ask.counted_until = at(FROM + 990);
+    let windows = fake.client().windows(&ask).await.due;
+    let counted: Vec<_> = windows.iter().map(counts).collect();
+    let grows = |n: f64| [2.0 * n, n, n, 0.0];
+    assert_eq!(counted[..3], [grows(0.0), grows(1.0), grows(1.0)]);
+}
+
+#[tokio::test]
+async fn what_is_too_much_for_one_answer_is_read_in_parts() {
+    let pods = (0..700).map(|pod| {
+        let samples: Vec<_> = (-20..240).map(|k| (15 * k, 1e6 + k as f64)).collect();
+        counter("canary", "200", format!("canary-{pod}").leak(), &samples)
+    });
+    let stable = steady("stable", "200", -600, 100.0);
+    let fake = counting(pods.chain([stable]).collect()).await;
+    let windows = fake.client().windows(&ask(3_600)).await.due;
+    assert!((30..240).contains(&windows.len()), "{}", windows.len());
+    assert_eq!(counts(&windows[0])[0], 700.0);
+}
+
 #[tokio::test]
 async fn one_reconcile_or_many_count_the_same() {
     // A restart, a scrape that was missed, a pod that joins, an error in its first scrape.
