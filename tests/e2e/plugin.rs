@@ -359,6 +359,14 @@ async fn a_wait_ends_by_the_outcome() {
         .await
         .exits(3)
         .out(&["▶ step 1", "error rate: canary"]);
+
+    // The change that it takes the place of is not its outcome.
+    scene.apply(&app.version("v5")).await;
+    alice
+        .runs("status shop --wait --timeout 90s")
+        .await
+        .exits(0)
+        .err(&["Superseded", "Promoted"]);
 }
 
 #[tokio::test]

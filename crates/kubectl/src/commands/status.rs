@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use countersign_api::rollout::{Change, Outcome, Transition};
 use countersign_api::{self as api, Phase, Rollout, RolloutRun};
+use countersign_core::provenance::digest::template_digest;
 use futures::TryStreamExt;
 use kube::ResourceExt;
 use kube::runtime::{WatchStreamExt, watcher};
@@ -141,6 +142,9 @@ pub fn code_now(rollout: &Rollout) -> u8 {
     let Some(status) = rollout.status.as_ref().filter(|_| is_seen(rollout)) else {
         return PENDING;
     };
+    if awaits_change(rollout) {
+        return PENDING;
+    }
     let outcome = status.change.as_ref().map(|change| change.outcome);
     match (status.phase, outcome) {
         (Phase::Degraded, _) | (_, Some(Some(Outcome::RolledBack))) => 1,
@@ -170,7 +174,7 @@ async fn until_ended(connection: &Connection, name: &str) -> Result<Ended, Failu
         // The controller may not have observed a recent edit yet.
         if followed.is_none() && is_seen(&rollout) {
             followed = under_way(&rollout).cloned();
-            if followed.is_none() {
+            if followed.is_none() && !awaits_change(&rollout) {
                 return Ok(at_rest(&rollout));
             }
         }
@@ -215,6 +219,27 @@ pub fn lasting(connection: &Connection, error: &watcher::Error) -> Result<(), Fa
         }
         _ => Ok(()),
     }
+}
+
+/// Whether the requested template is yet to become a change, or the stable one again: until then the status holds the change
+/// that it takes the place of.
+fn awaits_change(rollout: &Rollout) -> bool {
+    let Some(status) = &rollout.status else {
+        return false;
+    };
+    let mut conditions = status.conditions.iter();
+    let reconciling = conditions.any(|it| it.type_ == "Reconciling" && it.status == "True");
+    let is_of_template = |change: &Change| {
+        // The template of an adopted workload is not in the Rollout.
+        rollout.spec.workload_ref.is_some()
+            || template_digest(&rollout.spec.template) == change.template_digest
+    };
+    let is_over = |change: &Change| match change.outcome {
+        None => true,
+        Some(Outcome::Promoted | Outcome::RolledBack) => is_of_template(change),
+        Some(Outcome::Superseded | Outcome::Reverted) => false,
+    };
+    reconciling && !status.change.as_ref().is_some_and(is_over)
 }
 
 fn under_way(rollout: &Rollout) -> Option<&Change> {
@@ -299,6 +324,7 @@ pub fn full_name(rollout: &Rollout) -> String {
 #[cfg(test)]
 mod tests {
     use countersign_api::rollout::Stage;
+    use serde_json::json;
 
     use super::*;
     use crate::view::tests::{at_rest as resting, waiting};
@@ -335,6 +361,35 @@ mod tests {
             let status = rollout.status.clone().unwrap();
             assert_eq!(code_now(&rollout), code, "{:?}", status.phase);
         }
+    }
+
+    #[test]
+    fn a_change_that_has_ended_is_not_the_outcome_of_the_template_that_takes_its_place() {
+        for (outcome, same, awaits) in [
+            (Outcome::Superseded, false, true),
+            (Outcome::Reverted, false, true),
+            (Outcome::RolledBack, false, true),
+            (Outcome::Promoted, false, true),
+            (Outcome::Promoted, true, false),
+        ] {
+            let mut rollout = ended(outcome, Stage::RolledBack, Phase::Progressing);
+            let digest = template_digest(&rollout.spec.template);
+            let status = rollout.status.as_mut().unwrap();
+            let reconciling = json!({
+                "type": "Reconciling", "status": "True", "reason": "Superseded", "message": "",
+                "lastTransitionTime": "2026-01-01T00:00:00Z",
+            });
+            status.conditions = vec![serde_json::from_value(reconciling).unwrap()];
+            let change = status.change.as_mut().unwrap();
+            change.template_digest = if same { digest } else { "other".into() };
+            assert_eq!(awaits_change(&rollout), awaits, "{outcome:?}");
+            let code = if awaits { 3 } else { 0 };
+            assert_eq!(code_now(&rollout), code, "{outcome:?}");
+            // Something refuses it, which no wait ends.
+            rollout.status.as_mut().unwrap().conditions[0].status = "False".into();
+            assert!(!awaits_change(&rollout), "{outcome:?}");
+        }
+        assert!(!awaits_change(&resting()) && !awaits_change(&waiting().rollout));
     }
 
     #[test]
