@@ -196,6 +196,32 @@ impl Error {
         let kube::Error::Api(status) = &**source else {
             return false;
         };
-        status.is_conflict() || (target.is_tested() && status.code == 422)
+        // A policy that refuses the write, or fails, refuses it again.
+        let is_policy = status.message.contains("ValidatingAdmissionPolicy");
+        status.is_conflict() || (target.is_tested() && status.code == 422 && !is_policy)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::core::Status;
+
+    use super::*;
+
+    #[test]
+    fn what_a_policy_refuses_is_no_conflict() {
+        let refused = |target, message: &str| {
+            let status = Status::failure(message, "Invalid").with_code(422);
+            Error::Refused {
+                target,
+                rollout: "shop/web".into(),
+                source: Box::new(kube::Error::Api(Box::new(status))),
+            }
+        };
+        let tested = "the server rejected our request due to an error in our request";
+        assert!(refused(Target::Selector, tested).is_conflict());
+        assert!(!refused(Target::Record, tested).is_conflict());
+        let policy = "services \"web\" is forbidden: ValidatingAdmissionPolicy 'operator-confined.countersign.dev' with binding 'operator-confined.countersign.dev' denied request: expression resulted in error";
+        assert!(!refused(Target::Selector, policy).is_conflict());
     }
 }

@@ -236,3 +236,75 @@ async fn a_stolen_token_edits_no_virtual_service_beside_its_weights() {
         tried(&operator, "PATCH", &own, &edit).await.unwrap();
     }
 }
+
+/// A check that costs more than the API server allows refuses, and so does not keep the operator from putting traffic right.
+#[tokio::test]
+async fn what_a_team_makes_large_does_not_keep_the_operator_from_writing() {
+    let (scene, _app) = serving("large-objects").await;
+    scene.cluster.install_kinds(Kinds::Istio).await.unwrap();
+    let (admin, version) = (User::admin(&scene), "networking.istio.io/v1");
+    let operator = User::impersonated(&scene, OPERATOR, &[]).await;
+
+    let prefix = vec!["a".repeat(62); 4].join(".");
+    let key = |n: usize| format!("{prefix}/{n:063}");
+    let many: serde_json::Map<_, _> = (0..600).map(|n| (key(n), json!(""))).collect();
+    let service = at(&scene, "v1", "services/shop");
+    let noted = json!({ "metadata": { "annotations": many } });
+    admin.merge(&service, &noted).await.unwrap();
+    let moved = json!({ "spec": { "selector": { "pod-template-hash": "another" } } });
+    tried(&operator, "PATCH", &service, &moved).await.unwrap();
+
+    let to = |weight: i32| {
+        let to =
+            |host: &str, weight: i32| json!({ "destination": { "host": host }, "weight": weight });
+        json!([to("shop", 100 - weight), to("shop-canary", weight)])
+    };
+    let tcp: Vec<_> = (0..5_000).map(|_| json!({ "route": to(0) })).collect();
+    let many: Vec<_> = (0..20_000)
+        .map(|_| json!({ "destination": { "host": "a" } }))
+        .collect();
+    let large = [
+        ("tcp", json!(tcp), json!(tcp)),
+        (
+            "http",
+            json!([{ "route": to(0) }]),
+            json!([{ "route": to(25) }]),
+        ),
+        (
+            "more",
+            json!([{ "route": to(0) }, { "route": many }]),
+            json!([{ "route": to(25) }, { "route": many }]),
+        ),
+    ];
+    for (name, before, after) in large {
+        let kind = if name == "tcp" { "tcp" } else { "http" };
+        let services = at(&scene, version, "virtualservices");
+        let route = json!({
+            "apiVersion": version, "kind": "VirtualService", "metadata": { "name": name },
+            "spec": { "hosts": ["shop.example.org"], kind: before },
+        });
+        admin.create(&services, &route).await.unwrap();
+        let mut edit = json!({ "spec": { kind: after } });
+        edit["metadata"] = json!({ "labels": { "edited": "yes" } });
+        let own = format!("{services}/{name}");
+        tried(&operator, "PATCH", &own, &edit).await.unwrap();
+    }
+
+    let labels: serde_json::Map<_, _> =
+        (0..30_000).map(|n| (format!("l{n}"), json!("a"))).collect();
+    let subsets = |hash: &str| {
+        let mut of_canary = labels.clone();
+        of_canary.insert("pod-template-hash".into(), json!(hash));
+        json!([{ "name": "stable" }, { "name": "canary", "labels": of_canary }])
+    };
+    let rules = at(&scene, version, "destinationrules");
+    let rule = json!({
+        "apiVersion": version, "kind": "DestinationRule", "metadata": { "name": "shop" },
+        "spec": { "host": "shop", "subsets": subsets("old") },
+    });
+    admin.create(&rules, &rule).await.unwrap();
+    let edit = json!({ "spec": { "subsets": subsets("new") } });
+    tried(&operator, "PATCH", &format!("{rules}/shop"), &edit)
+        .await
+        .unwrap();
+}
