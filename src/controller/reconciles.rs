@@ -485,6 +485,31 @@ async fn nothing_is_begun_before_it_is_known_what_others_claim() {
 }
 
 #[tokio::test]
+async fn an_edit_that_the_watch_has_not_reported_claims_no_service_of_an_older_rollout() {
+    let mut scene = Scene::new();
+    for name in ["api", "web"] {
+        scene.deploy(name, "app:1");
+    }
+    let canary = json!({ "stableService": "api" });
+    let edit = |name: &str, generation: u32| {
+        let path = format!("{ROLLOUTS}/{name}");
+        let mut rollout = scene.server.get(&path).unwrap();
+        rollout["spec"]["strategy"] = json!({ "canary": canary });
+        rollout["metadata"]["generation"] = json!(generation);
+        scene.server.put(&path, rollout);
+    };
+    edit("api", 1);
+    edit("web", 2);
+    scene.claim("api");
+    let observed = scene.context.observer.observe("shop", "web", None);
+    let snapshot = Box::pin(observed).await.unwrap().unwrap().snapshot;
+    let conflicts = &snapshot.observation.conflicts;
+    let expected = "Rollout api already claims Service api (spec.strategy.canary)";
+    assert_eq!(conflicts.as_slice(), [expected]);
+    assert!(decide(&snapshot.observation).actions.is_empty());
+}
+
+#[tokio::test]
 async fn a_rollout_deleted_during_its_reconcile_leaves_nothing_behind() {
     for fails in [true, false] {
         let mut scene = Scene::serving("web").await;
