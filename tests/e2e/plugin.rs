@@ -366,7 +366,7 @@ async fn a_wait_ends_by_the_outcome() {
         .runs("status shop --wait --timeout 90s")
         .await
         .exits(0)
-        .err(&["Superseded", "Promoted"]);
+        .err(&["Promoted"]);
 }
 
 #[tokio::test]
